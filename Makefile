@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CHECKPOINT := examples/checkpoint
+CODE := model cluster deployments autoscaling lingbot_serve
+.DEFAULT_GOAL := help
+
+.PHONY: help install demo test test-unit lint format serve clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv with the pinned dependencies
+
+# Plain path entries (compat): the default editable install lets a stranger's `model` win silently.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
+	@touch $@
+
+$(CHECKPOINT): | $(STAMP)
+	$(BIN)/python -m model.checkpoint.synthetic $@ --seed 0
+
+demo: $(STAMP) $(CHECKPOINT) ## Make out/demo.mp4 from the examples on this machine's CPU
+	$(BIN)/lingbot-serve generate --config examples/cpu.yaml --checkpoint $(CHECKPOINT) --image examples/image.png \
+	  --prompt-file examples/prompt.txt --camera examples/camera --size 160x96 --num-frames 33 --steps 8 --output out/demo.mp4
+
+test: $(STAMP) ## Run the unit and integration tests
+	$(BIN)/pytest tests/unit tests/integration
+
+test-unit: $(STAMP) ## Run the unit tests alone
+	$(BIN)/pytest tests/unit
+
+lint: $(STAMP) ## Check style, types and import directions
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+serve: $(STAMP) $(CHECKPOINT) ## Serve the examples' checkpoint on http://127.0.0.1:8000
+	$(BIN)/lingbot-serve serve --config examples/cpu.yaml --checkpoint $(CHECKPOINT)
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info
