@@ -1,0 +1,260 @@
+"""The denoiser stage: two experts, guidance and a solver turn noise into a clip's latents.
+
+The loop is that of `wan/image2video.py` (Robbyant/lingbot-world, 6ca87d4).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from model.attention import AttentionBackend, attention_kernel
+from model.camera import camera_condition
+from model.checkpoint.dit import dit_key_map
+from model.checkpoint.layout import CheckpointPaths
+from model.checkpoint.load import load_module
+from model.checkpoint.tensors import open_safetensors
+from model.config import DiTConfig, read_dit_config
+from model.dit import BlockPrompt, ClipCondition, DiT
+from model.errors import ConfigurationError
+from model.parallel.mesh import ParallelMesh
+from model.parallel.parallelize import shard_dit
+from model.parallel.sequence import NoSequenceParallel
+from model.scheduler import NUM_TRAIN_TIMESTEPS, FlowSolver
+from model.types import (
+    LATENT_CHANNELS,
+    TEMPORAL_STRIDE,
+    DenoiseRequest,
+    FirstFrame,
+    FloatArray,
+    Latents,
+    SamplerSettings,
+    Step,
+    VideoShape,
+)
+
+HOST_MODULATION_BYTES = 2 << 30  # what a CPU rank may spend on kept camera modulations
+GPU_MODULATION_SHARE = 3  # a GPU rank may spend a third of the memory free after loading
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The two DiTs; timesteps at or above the boundary belong to the high-noise one."""
+
+    high_noise: DiT
+    low_noise: DiT
+
+    def choose(self, timestep: int, boundary_ratio: float) -> DiT:
+        """The expert of a timestep."""
+        is_high = timestep >= boundary_ratio * NUM_TRAIN_TIMESTEPS
+        return self.high_noise if is_high else self.low_noise
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """One expert's invariants of one clip."""
+
+    clip: ClipCondition
+    prompt: tuple[BlockPrompt, ...]
+    negative_prompt: tuple[BlockPrompt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """A request's arrays as tensors on the device."""
+
+    y_CFhw: Tensor
+    camera_CFhw: Tensor | None
+    prompt_SC: Tensor
+    negative_prompt_SC: Tensor
+    image_SC: Tensor | None
+
+
+class Denoiser:
+    """Runs denoise requests one at a time; every rank of a gang runs the same calls.
+
+    Args:
+        experts: Loaded DiTs, both on `device`.
+        device: Where they are.
+        modulation_budget: Bytes per rank for kept camera modulations; equal on all ranks,
+            because computing them gathers sharded weights.
+    """
+
+    def __init__(self, experts: Experts, device: torch.device, modulation_budget: int) -> None:
+        self._experts = experts
+        self._device = device
+        self._modulation_budget = modulation_budget
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: CheckpointPaths,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        mesh: ParallelMesh | None = None,
+        fsdp: bool = False,
+        attention: AttentionBackend = AttentionBackend.AUTO,
+    ) -> "Denoiser":
+        """Builds both experts on the meta device and reads this rank's part of their weights.
+
+        Args:
+            checkpoint: Where the experts lie.
+            device: This rank's device.
+            dtype: Of weights and matrix products.
+            mesh: The gang's ranks; None for one process alone.
+            fsdp: Shard the weights over the mesh.
+            attention: Which attention kernel.
+
+        Raises:
+            ConfigurationError: The Ulysses degree does not divide the heads, or FSDP without mesh.
+            CheckpointError: The weights do not fit.
+        """
+        config = read_dit_config(checkpoint)
+        if mesh is not None:
+            config.check_ulysses_degree(mesh.ulysses_degree)
+        elif fsdp:
+            raise ConfigurationError("fsdp shards over a mesh; give one or switch fsdp off")
+
+        def load_expert(name: str) -> DiT:
+            dit = build_dit(config, device=device, dtype=dtype, mesh=mesh, attention=attention)
+            if mesh is not None and fsdp:
+                shard_dit(dit, mesh.everyone)
+            source = open_safetensors(checkpoint.root / name, "diffusion_pytorch_model")
+            load_module(dit, source, dit_key_map(checkpoint.layout), device=device)
+            return dit
+
+        high, low = checkpoint.high_noise.name, checkpoint.low_noise.name
+        experts = Experts(load_expert(high), load_expert(low))
+        return cls(experts, device, modulation_budget(device, mesh))
+
+    @property
+    def needs_image_embeds(self) -> bool:
+        """Whether the checkpoint has the image branch and so wants CLIP features."""
+        return self._experts.high_noise.config.image_dim is not None
+
+    @torch.no_grad()
+    def denoise(self, request: DenoiseRequest) -> Iterator[Step | Latents]:
+        """Denoises one clip.
+
+        Args:
+            request: The encoded clip.
+
+        Yields:
+            A `Step` when each solver step has finished, then the `Latents`. Every rank yields
+            the same. Closing the generator ends the work and frees its memory.
+
+        Raises:
+            ConfigurationError: The checkpoint wants CLIP features and there are none, or the
+                other way round.
+        """
+        inputs = self._inputs(request)
+        solver = FlowSolver(request.sampler, self._device)
+        latent = initial_noise(request.seed, request.shape).to(self._device)
+        total = request.sampler.num_inference_steps
+        expert, conditioning = None, None
+        for index, timestep in enumerate(solver.timesteps.tolist()):
+            chosen = self._experts.choose(timestep, request.sampler.boundary_ratio)
+            if chosen is not expert or conditioning is None:
+                conditioning = None  # free the last expert's before making the next one's
+                expert, conditioning = chosen, self._condition(chosen, inputs)
+            scale = self._guidance_scale(expert, request.sampler)
+            flow = guided_flow(expert, latent, timestep, conditioning, scale)
+            latent = solver.step(flow, index, latent)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)  # a reported step is a finished one
+            yield Step(index + 1, total)
+        yield Latents(latent.cpu().numpy())
+
+    def _guidance_scale(self, expert: DiT, sampler: SamplerSettings) -> float:
+        is_high = expert is self._experts.high_noise
+        return sampler.guidance_scale if is_high else sampler.guidance_scale_2
+
+    def _inputs(self, request: DenoiseRequest) -> _Inputs:
+        if self.needs_image_embeds != (request.image is not None):
+            wanted = "needs" if self.needs_image_embeds else "has no use for"
+            raise ConfigurationError(f"this checkpoint's DiT {wanted} CLIP image embeddings")
+        device = self._device
+        return _Inputs(
+            y_CFhw=first_frame_condition(request.first_frame).to(device),
+            camera_CFhw=None
+            if request.camera is None
+            else camera_condition(request.camera, request.shape, device=device),
+            prompt_SC=_tensor(request.prompt.embeds, device),
+            negative_prompt_SC=_tensor(request.negative_prompt.embeds, device),
+            image_SC=None if request.image is None else _tensor(request.image.embeds, device),
+        )
+
+    def _condition(self, expert: DiT, inputs: _Inputs) -> Conditioning:
+        num_tokens = inputs.y_CFhw[0].numel() // 4
+        keep = expert.modulation_bytes(num_tokens) <= self._modulation_budget
+        return Conditioning(
+            clip=expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, keep_modulations=keep),
+            prompt=expert.condition_prompt(inputs.prompt_SC, inputs.image_SC),
+            negative_prompt=expert.condition_prompt(inputs.negative_prompt_SC, inputs.image_SC),
+        )
+
+
+def build_dit(
+    config: DiTConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    mesh: ParallelMesh | None,
+    attention: AttentionBackend,
+) -> DiT:
+    """One expert on the meta device, with the parallelism of the mesh injected."""
+    sequence = NoSequenceParallel() if mesh is None else mesh.sequence_parallel()
+    with torch.device("meta"):
+        dit = DiT(config, sequence=sequence, attention=attention_kernel(attention, device))
+    return dit.to(dtype)
+
+
+def modulation_budget(device: torch.device, mesh: ParallelMesh | None) -> int:
+    """Bytes that every rank can spend on camera modulations: the smallest of the gang's shares."""
+    if device.type != "cuda":
+        return HOST_MODULATION_BYTES
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    share = torch.tensor(free_bytes // GPU_MODULATION_SHARE, device=device)
+    if mesh is not None:
+        dist.all_reduce(share, dist.ReduceOp.MIN, group=mesh.everyone.get_group())
+    return int(share.item())
+
+
+def initial_noise(seed: int, shape: VideoShape) -> Tensor:
+    """The sample before the first step: float32 [16, f, h, w] on the CPU.
+
+    One generator for every device, so a seed gives the same clip on any hardware.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    size = (LATENT_CHANNELS, shape.latent_frames, shape.latent_height, shape.latent_width)
+    return torch.randn(size, dtype=torch.float32, generator=generator)
+
+
+def first_frame_condition(first_frame: FirstFrame) -> Tensor:
+    """Mask and first frame as the DiT takes them: float32 [4 + 16, f, h, w].
+
+    The mask's four channels are 1 in latent frame 0, which shows the image, and 0 after it.
+    """
+    latent_CFhw = torch.from_numpy(np.array(first_frame.latent))
+    mask_CFhw = torch.zeros(TEMPORAL_STRIDE, *latent_CFhw.shape[1:])
+    mask_CFhw[:, 0] = 1
+    return torch.cat([mask_CFhw, latent_CFhw])
+
+
+def guided_flow(
+    expert: DiT, latent_CFhw: Tensor, timestep: int, conditioning: Conditioning, scale: float
+) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598): two forwards that differ in the text alone."""
+    t = torch.tensor(timestep, device=latent_CFhw.device)
+    cond = expert(latent_CFhw, t, conditioning.clip, conditioning.prompt)
+    uncond = expert(latent_CFhw, t, conditioning.clip, conditioning.negative_prompt)
+    flow: Tensor = uncond + scale * (cond - uncond)
+    return flow
+
+
+def _tensor(array: FloatArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(array)).to(device)  # a copy: Ray's arrays are read-only

@@ -1,0 +1,151 @@
+"""The denoiser against what the published code computed (tests/golden/README.md)."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.camera import camera_condition
+from model.checkpoint.layout import locate_checkpoint
+from model.denoiser import Denoiser, first_frame_condition, initial_noise
+from model.errors import ConfigurationError
+from model.geometry import resolve_shape
+from model.prompts import DEFAULT_NEGATIVE_PROMPT
+from model.scheduler import FlowSolver
+from model.types import (
+    CameraPath,
+    DenoiseRequest,
+    FirstFrame,
+    ImageEmbeds,
+    Latents,
+    SamplerSettings,
+    Step,
+    TextEmbeds,
+)
+
+CPU = torch.device("cpu")
+
+
+def relative_error(ours: Tensor, expected: Tensor) -> float:
+    return float((ours - expected).norm() / expected.norm())
+
+
+@pytest.fixture(scope="module")
+def case(golden):
+    return json.loads((golden / "case/case.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def expected(golden):
+    return load_file(golden / "case/expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def request_(golden, case, expected):
+    camera = CameraPath(np.load(golden / "case/poses.npy"), np.load(golden / "case/intrinsics.npy"))
+    shape = resolve_shape(
+        area=case["max_area"],
+        image_height=480,
+        image_width=832,
+        num_frames=case["frames"],
+        num_poses=len(camera.poses),
+    )
+    return DenoiseRequest(
+        prompt=TextEmbeds(expected["context"].numpy()),
+        negative_prompt=TextEmbeds(expected["context_null"].numpy()),
+        first_frame=FirstFrame(expected["y"][4:].numpy()),
+        image=None,
+        camera=camera,
+        shape=shape,
+        sampler=SamplerSettings(num_inference_steps=case["sampling_steps"]),
+        seed=case["seed"],
+    )
+
+
+@pytest.fixture(scope="module")
+def denoiser(golden):
+    checkpoint = locate_checkpoint(golden / "checkpoint")
+    return Denoiser.load(checkpoint, device=CPU, dtype=torch.float32)
+
+
+def test_conditions_agree_with_the_published_code(request_, expected):
+    rays = camera_condition(request_.camera, request_.shape, device=CPU)
+    assert relative_error(rays[None], expected["plucker"]) <= 1e-5
+    assert torch.equal(first_frame_condition(request_.first_frame), expected["y"])
+    assert torch.equal(initial_noise(request_.seed, request_.shape), expected["noise"])
+    timesteps = FlowSolver(request_.sampler, CPU).timesteps
+    assert torch.equal(timesteps, expected["timesteps"].long())
+
+
+def test_default_negative_prompt_is_the_published_one(case):
+    assert case["neg_prompt"] == DEFAULT_NEGATIVE_PROMPT
+
+
+def test_every_forward_agrees_with_the_published_code(denoiser, request_, case, expected):
+    inputs = denoiser._inputs(request_)
+    for index, timestep in enumerate(expected["timesteps"]):
+        expert = denoiser._experts.choose(int(timestep), case["boundary"])
+        name = "high_noise" if expert is denoiser._experts.high_noise else "low_noise"
+        assert f"{name}_model" == case["experts"][index]
+        with torch.no_grad():
+            condition = denoiser._condition(expert, inputs)
+            latent = expected["latent_steps"][index]
+            cond = expert(latent, timestep, condition.clip, condition.prompt)
+            uncond = expert(latent, timestep, condition.clip, condition.negative_prompt)
+        assert relative_error(cond, expected["pred_cond"][index]) <= 1e-4
+        assert relative_error(uncond, expected["pred_uncond"][index]) <= 1e-4
+
+
+def test_whole_denoise_agrees_and_reports_every_step(denoiser, request_, expected):
+    *steps, latents = denoiser.denoise(request_)
+    assert steps == [Step(i + 1, 6) for i in range(6)]
+    assert isinstance(latents, Latents)
+    error = relative_error(torch.from_numpy(latents.values), expected["latent_steps"][-1])
+    assert error <= 1e-3
+
+
+def test_camera_modulations_kept_or_recomputed_are_the_same(denoiser, request_):
+    expert, inputs = denoiser._experts.low_noise, denoiser._inputs(request_)
+    noise = initial_noise(0, request_.shape)
+    with torch.no_grad():
+        prompt = expert.condition_prompt(inputs.prompt_SC, None)
+        flows = [
+            expert(
+                noise,
+                torch.tensor(500),
+                expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, keep_modulations=keep),
+                prompt,
+            )
+            for keep in (True, False)
+        ]
+    assert torch.equal(*flows)
+
+
+def test_guidance_scales_belong_to_their_experts(denoiser, request_):
+    def run(**changes):
+        sampler = dataclasses.replace(request_.sampler, num_inference_steps=4, **changes)
+        *_, latents = denoiser.denoise(dataclasses.replace(request_, sampler=sampler))
+        return latents.values
+
+    only_high = {"boundary_ratio": 0.0}
+    base = run(**only_high)
+    assert np.array_equal(base, run(**only_high, guidance_scale_2=1.0))
+    assert not np.allclose(base, run(**only_high, guidance_scale=1.0))
+
+
+def test_camera_moves_the_result(denoiser, request_):
+    sampler = dataclasses.replace(request_.sampler, num_inference_steps=2)
+    with_camera = dataclasses.replace(request_, sampler=sampler)
+    without = dataclasses.replace(with_camera, camera=None)
+    results = [list(denoiser.denoise(r))[-1].values for r in (with_camera, without)]
+    assert not np.allclose(*results)
+
+
+def test_clip_features_for_a_checkpoint_without_the_branch_are_refused(denoiser, request_):
+    image = ImageEmbeds(np.zeros((257, 1280), np.float32))
+    with pytest.raises(ConfigurationError, match="CLIP"):
+        next(denoiser.denoise(dataclasses.replace(request_, image=image)))
