@@ -57,11 +57,11 @@ def test_gangs_differ_less_than_bf16_rounding(flows):
     exact, alone = flows[GANGS[0]], flows[GANGS[1]]
     rounding = error(alone, exact)
     print(f"bf16 against float32 on one GPU: {rounding:.2e}")
-    assert rounding < 0.05
-    for gang in possible()[2:]:
-        difference = error(flows[gang], alone)
-        print(f"{gang[0]} GPUs, fsdp {gang[1]}, against one GPU: {difference:.2e}")
-        assert difference <= rounding
+    differences = {gang: error(flows[gang], alone) for gang in possible()[2:]}
+    for (world_size, fsdp, _), difference in differences.items():
+        print(f"{world_size} GPUs, fsdp {fsdp}, against one GPU: {difference:.2e}")
+    assert rounding < 0.1  # random weights in 40 blocks; anything worse is no rounding
+    assert all(difference <= rounding for difference in differences.values())
 
 
 def error(ours: torch.Tensor, expected: torch.Tensor) -> float:

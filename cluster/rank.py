@@ -1,0 +1,140 @@
+"""One rank: a Ray actor that builds the program once and runs job after job.
+
+The owner imports this module for the actor's class, so torch is imported inside the methods
+that only run in the rank's process: an owner without torch starts seconds sooner.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from cluster.config import GangConfig
+from cluster.placement import RankPlace
+from cluster.program import Outcome, Program, ProgramFactory, RankReport
+from model.errors import LingBotError
+
+logger = logging.getLogger(__name__)
+
+
+class Rank:
+    """The actor. Each concurrency group has its own thread, so a step never delays an answer.
+
+    Args:
+        config: The gang it is part of.
+        bundle_index: Its bundle in the gang's placement group.
+    """
+
+    def __init__(self, config: GangConfig, bundle_index: int) -> None:
+        self._config = config
+        self._bundle_index = bundle_index
+        self._rank = -1
+        self._program: Program | None = None
+        self._job_id: str | None = None
+        self._num_items = 0
+
+    def place(self) -> RankPlace:
+        """Where this process lives; the owner gives out ranks by it."""
+        gpu_ids = [int(gpu_id) for gpu_id in ray.get_gpu_ids()]
+        return RankPlace(
+            node_id=ray.get_runtime_context().get_node_id(),
+            gpu_id=gpu_ids[0] if gpu_ids else None,
+            bundle_index=self._bundle_index,
+            pid=os.getpid(),
+        )
+
+    def open_rendezvous(self) -> Any:
+        """Opens the gang's rendezvous here and returns where it is; asked of rank 0."""
+        from cluster.process_group import Rendezvous, open_store
+
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._store = open_store(host, self._config)
+        return Rendezvous(host, self._store.port)
+
+    def join(self, rank: int, rendezvous: Any, factory: ProgramFactory) -> None:
+        """Becomes a rank and builds the program; returns when it can run."""
+        from cluster.control import Mailbox
+        from cluster.process_group import connect_store, join_groups
+
+        self._rank = rank
+        try:
+            store = self._store if rank == 0 else connect_store(rendezvous, self._config)
+            context, self._control_group = join_groups(rank, store, self._config)
+            self._mailbox = Mailbox()
+            self._program = factory(context)
+        except Exception:
+            logger.exception("rank %d could not start", rank)
+            raise
+
+    @ray.method(num_returns="streaming")
+    def lead(self, job_id: str, request: object) -> Iterator[object]:
+        """Runs a job and streams its items; the last is this rank's `Outcome`."""
+        yield from self._run(job_id, request)
+
+    def follow(self, job_id: str, request: object) -> Outcome:
+        """Runs a job alongside rank 0, whose items are the ones that count."""
+        # A queue of one: items are let go of at once.
+        [outcome] = deque(self._run(job_id, request), maxlen=1)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    @ray.method(concurrency_group="mail")
+    def post(self, job_id: str, message: object) -> None:
+        """Takes a message for the next step boundary of a job; sent to rank 0 only."""
+        self._mailbox.put(job_id, message)
+
+    @ray.method(concurrency_group="ping")
+    def ping(self) -> RankReport:
+        """How far this rank is."""
+        return RankReport(self._rank, self._job_id, self._num_items)
+
+    @ray.method(concurrency_group="monitor")
+    def monitor(self) -> None:
+        """Never returns, so that the caller's reference resolves when this process ends."""
+        threading.Event().wait()
+
+    def _run(self, job_id: str, request: object) -> Iterator[object]:
+        self._job_id, self._num_items = job_id, 0
+        try:
+            yield from self._steps(job_id, request)
+        except LingBotError as error:
+            outcome = Outcome(self._rank, error=error)
+        except Exception as error:
+            # The edge of the process: the owner decides what a broken program means.
+            logger.exception("rank %d failed in job %s", self._rank, job_id)
+            outcome = Outcome(
+                self._rank,
+                failure=f"{type(error).__name__}: {error}",
+                rank_traceback=traceback.format_exc(),
+            )
+        else:
+            outcome = Outcome(self._rank)
+        yield outcome
+
+    def _steps(self, job_id: str, request: object) -> Iterator[object]:
+        from cluster.control import StepControl
+
+        assert self._program is not None
+        control = StepControl(job_id, self._mailbox, self._control_group)
+        control.agree()
+        # Closed here and now: a generator left to the collector would stop at a random moment.
+        with contextlib.closing(self._program.run(request, control)) as items:
+            for item in items:
+                self._num_items += 1
+                yield item
+                control.agree()
+
+
+# Ray's annotations lack concurrency_groups.
+_OPTIONS: dict[str, Any] = {
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "concurrency_groups": {"mail": 1, "ping": 1, "monitor": 1},
+}
+RankActor: Any = ray.remote(**_OPTIONS)(Rank)
