@@ -3,10 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
-CODE := model cluster deployments autoscaling lingbot_serve
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-unit lint format serve clean
+.PHONY: help install demo test test-unit lint format serve bench-overlap clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +14,7 @@ install: $(STAMP) ## Create .venv with the pinned dependencies
 
 # Plain path entries (compat): the default editable install lets a stranger's `model` win silently.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV), which takes a few minutes"; $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
 	@touch $@
 
@@ -42,6 +41,9 @@ format: $(STAMP) ## Format the code and fix what can be fixed
 
 serve: $(STAMP) $(CHECKPOINT) ## Serve the examples' checkpoint on http://127.0.0.1:8000
 	$(BIN)/lingbot-serve serve --config examples/cpu.yaml --checkpoint $(CHECKPOINT)
+
+bench-overlap: $(STAMP) ## Measure how well requests overlap
+	$(BIN)/python -m benchmarks.overlap
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info

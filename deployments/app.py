@@ -1,0 +1,152 @@
+"""The two applications: every `.bind()` of the project is in this file.
+
+There is no `from __future__ import annotations` here: Serve turns YAML `args` into the model that
+annotates a builder's parameter, and would not recognise one that is a string.
+"""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from cluster.denoise_program import DenoiserFactory
+from cluster.placement import replica_bundles
+from deployments.config import DenoiserConfig, GatewayConfig, PipelineConfig, StageConfig
+from deployments.denoiser import DenoiserStage
+from deployments.gateway import Gateway
+from deployments.image_encoder import ImageEncoderStage
+from deployments.messages import Stage
+from deployments.pipeline import Pipeline
+from deployments.text_encoder import TextEncoderStage
+from deployments.vae_decoder import VAEDecoderStage
+from deployments.vae_encoder import VAEEncoderStage
+from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
+from model.config import DiTConfig, read_dit_config
+from model.errors import CheckpointError
+
+PIPELINE = "pipeline"
+GATEWAY = "gateway"
+
+# Serve's default of 5 makes callers of quick stages wait in a back-off loop.
+_LIGHT_MAX_ONGOING = 100
+# The gang's own queue holds the next clip, so that no time passes between two.
+_CLIPS_PER_GANG = 2
+# The gateway answers polls beside the requests that wait for their clip.
+_GATEWAY_MAX_ONGOING = 1000
+
+
+def build_pipeline(args: PipelineConfig) -> Application:
+    """The DAG that makes clips; a checkpoint without the image branch leaves CLIP out.
+
+    Args:
+        args: Read from YAML by Serve, or built in code.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete.
+        ConfigurationError: The gang's Ulysses degree does not divide the heads.
+    """
+    paths, dit = check_checkpoint(args)
+    root = str(paths.root)
+    text_encoder = _stage(Stage.TEXT_ENCODER, TextEncoderStage, args.text_encoder, args).bind(
+        root, args.text_encoder, args.text_cache_entries
+    )
+    image_encoder = None
+    if dit.image_dim is not None:
+        image_encoder = _stage(
+            Stage.IMAGE_ENCODER, ImageEncoderStage, args.image_encoder, args
+        ).bind(root, args.image_encoder)
+    vae_encoder = _stage(Stage.VAE_ENCODER, VAEEncoderStage, args.vae_encoder, args).bind(
+        root, args.vae_encoder
+    )
+    gang = args.denoiser.gang
+    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang.dtype, gang.fsdp))
+    vae_decoder = _stage(Stage.VAE_DECODER, VAEDecoderStage, args.vae_decoder, args).bind(
+        root, args.vae_decoder
+    )
+    return pipeline_deployment(args).bind(
+        text_encoder, image_encoder, vae_encoder, denoiser, vae_decoder
+    )
+
+
+def build_gateway(args: GatewayConfig) -> Application:
+    """The HTTP ingress; it finds the pipeline application by name.
+
+    Args:
+        args: Read from YAML by Serve, or built in code.
+    """
+    deployment = _deployment(
+        serve.ingress()(Gateway),
+        name=GATEWAY,
+        num_replicas=1,  # it owns the queue of jobs
+        max_ongoing_requests=_GATEWAY_MAX_ONGOING,
+        ray_actor_options={"num_cpus": args.num_cpus},
+    )
+    return deployment.bind(args)
+
+
+def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig]:
+    """Holds a configuration against its checkpoint, before anything is started.
+
+    Raises:
+        CheckpointError: A file is missing; the message lists all of them.
+        ConfigurationError: The Ulysses degree does not divide the DiT's heads.
+    """
+    paths = locate_checkpoint(config.checkpoint)
+    dit = read_dit_config(paths)
+    dit.check_ulysses_degree(config.denoiser.gang.ulysses_degree)
+    if dit.image_dim is not None and paths.image_encoder is None:
+        raise CheckpointError(
+            f"checkpoint {paths.root}: its DiT takes CLIP features, but it has no image encoder"
+        )
+    return paths, dit
+
+
+def pipeline_deployment(config: PipelineConfig) -> serve.Deployment:
+    """The deployment that composes the stages, not yet bound to any."""
+    return _deployment(
+        Pipeline,
+        name=PIPELINE,
+        max_ongoing_requests=_LIGHT_MAX_ONGOING + config.max_ongoing_clips,
+        graceful_shutdown_timeout_s=config.longest_clip_s,
+        ray_actor_options={"num_cpus": config.num_cpus},
+    )
+
+
+def _stage(
+    stage: Stage, kind: type[Any], config: StageConfig, pipeline: PipelineConfig
+) -> serve.Deployment:
+    return _deployment(
+        kind,
+        name=stage.value,
+        max_ongoing_requests=_LIGHT_MAX_ONGOING,
+        graceful_shutdown_timeout_s=pipeline.longest_clip_s,
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        **_replicas(config),
+    )
+
+
+def _gangs(config: PipelineConfig) -> serve.Deployment:
+    gang = config.denoiser.gang
+    return _deployment(
+        DenoiserStage,
+        name=Stage.DENOISER.value,
+        max_ongoing_requests=_CLIPS_PER_GANG,
+        graceful_shutdown_timeout_s=config.longest_clip_s,
+        placement_group_bundles=replica_bundles(gang),
+        placement_group_strategy=gang.placement,
+        ray_actor_options={"num_cpus": gang.controller_cpus},
+        **_replicas(config.denoiser),
+    )
+
+
+def _replicas(config: StageConfig | DenoiserConfig) -> dict[str, Any]:
+    if config.scaling is None:
+        return {"num_replicas": config.num_replicas}
+    return {"autoscaling_config": config.scaling.model_dump()}
+
+
+def _deployment(kind: type[Any], **options: Any) -> serve.Deployment:
+    # The decorator's other form, without a class, is what its return type also allows for.
+    deployment = serve.deployment(kind, **options)
+    assert isinstance(deployment, serve.Deployment)
+    return deployment

@@ -1,0 +1,255 @@
+"""The one configuration file: every setting, checked when it is read, frozen after."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from autoscaling.config import StageScaling
+from cluster.config import GangConfig
+from cluster.placement import replica_bundles
+from deployments.presets import PRESETS, GenerationDefaults
+from model.errors import ConfigurationError
+from model.types import Solver
+
+# Replicas work in other folders than whoever wrote the file.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageConfig(_Settings):
+    """Replicas and resources of one stage.
+
+    Args:
+        num_replicas: How many, where `scaling` is absent.
+        scaling: Bounds for the autoscaler instead of a fixed number.
+        num_cpus: Reserved by each replica; fractions are allowed.
+        num_gpus: Reserved by each replica; fractions share a GPU.
+        device: Where the weights live.
+        dtype: Of weights and arithmetic.
+        threads: CPU threads of torch; None leaves its choice.
+    """
+
+    num_replicas: int = Field(default=1, ge=1)
+    scaling: StageScaling | None = None
+    num_cpus: float = Field(default=1.0, ge=0)
+    num_gpus: float = Field(default=0.0, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _cuda_needs_a_share(self) -> "StageConfig":
+        if self.device == "cuda" and self.num_gpus == 0:
+            raise ValueError("device cuda needs num_gpus; give the stage a fraction such as 0.2")
+        return self
+
+    @property
+    def max_replicas(self) -> int:
+        return self.scaling.max_replicas if self.scaling else self.num_replicas
+
+
+class DenoiserConfig(_Settings):
+    """Gangs: how many, and what each is made of.
+
+    Args:
+        num_replicas: Gangs, where `scaling` is absent.
+        scaling: Bounds for the autoscaler instead of a fixed number.
+        gang: The ranks, and what their owner reserves.
+    """
+
+    num_replicas: int = Field(default=1, ge=1)
+    scaling: StageScaling | None = None
+    gang: GangConfig = GangConfig()
+
+    @property
+    def max_replicas(self) -> int:
+        return self.scaling.max_replicas if self.scaling else self.num_replicas
+
+
+class PipelineConfig(_Settings):
+    """The application that makes clips.
+
+    Args:
+        checkpoint: Directory in the published or diffusers' layout, the same path on every node.
+        text_encoder: The T5 stage.
+        image_encoder: The CLIP stage; unused where the checkpoint has no image branch.
+        vae_encoder: The stage that encodes the first frame.
+        denoiser: The gangs.
+        vae_decoder: The stage that decodes and writes the MP4.
+        num_cpus: Reserved by the replica that composes the stages.
+        text_cache_entries: Encoded prompts that each text encoder keeps.
+        longest_clip_s: How long a stage may still work when it is told to stop.
+    """
+
+    checkpoint: AbsolutePath
+    text_encoder: StageConfig = StageConfig()
+    image_encoder: StageConfig = StageConfig()
+    vae_encoder: StageConfig = StageConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    vae_decoder: StageConfig = StageConfig()
+    num_cpus: float = Field(default=0.1, ge=0)
+    text_cache_entries: int = Field(default=256, ge=1)
+    longest_clip_s: float = Field(default=3600.0, gt=0)
+
+    @property
+    def encoders_and_decoder(self) -> tuple[StageConfig, ...]:
+        """Every stage but the gangs."""
+        return self.text_encoder, self.image_encoder, self.vae_encoder, self.vae_decoder
+
+    @model_validator(mode="after")
+    def _shares_leave_room_for_ranks(self) -> "PipelineConfig":
+        gang = self.denoiser.gang
+        shares = sum(stage.max_replicas * stage.num_gpus for stage in self.encoders_and_decoder)
+        # Ray packs fractions onto as few GPUs as it can, and may do so before the gang comes.
+        if gang.device == "cuda" and gang.gpus_per_rank < 1 < gang.gpus_per_rank + shares - 1e-6:
+            raise ValueError(
+                f"the other stages' num_gpus add up to {shares:g}: with gpus_per_rank "
+                f"{gang.gpus_per_rank:g} they must fit into the {1 - gang.gpus_per_rank:g} left of "
+                "one GPU, or they could crowd out a rank"
+            )
+        return self
+
+    @property
+    def max_ongoing_clips(self) -> int:
+        """Each gang holds one clip and has the next at hand; one more encodes, one decodes."""
+        return 2 * self.denoiser.max_replicas + 2
+
+
+class GenerationOverrides(_Settings):
+    """Fields of the preset to replace; see `GenerationDefaults`."""
+
+    width: int | None = Field(default=None, ge=16)
+    height: int | None = Field(default=None, ge=16)
+    num_frames: int | None = Field(default=None, ge=1)
+    num_inference_steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = Field(default=None, gt=0)
+    boundary_ratio: float | None = Field(default=None, ge=0, le=1)
+    sampler: Solver | None = None
+
+
+class Limits(_Settings):
+    """The most that one request may ask for.
+
+    Args:
+        max_area: Pixels of a frame.
+        max_num_frames: Frames of a clip.
+        max_inference_steps: Solver steps.
+        max_prompt_tokens: Tokens of a prompt; the model attends 512.
+        max_poses: Rows of a camera path.
+        max_body_bytes: Bytes of a request body.
+        max_image_pixels: Pixels of the uploaded image, read off its header.
+        max_queued_jobs: Jobs that wait; one more is told to come back.
+    """
+
+    max_area: int = Field(default=1280 * 720, ge=256)
+    max_num_frames: int = Field(default=961, ge=1)
+    max_inference_steps: int = Field(default=100, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    max_poses: int = Field(default=4096, ge=1)
+    max_body_bytes: int = Field(default=32 * 2**20, ge=2**10)
+    max_image_pixels: int = Field(default=40_000_000, ge=256)
+    max_queued_jobs: int = Field(default=64, ge=1)
+
+
+class GatewayConfig(_Settings):
+    """The application that speaks HTTP and owns the jobs.
+
+    Args:
+        data_dir: Folder of the finished clips and of the inputs that wait.
+        database_url: SQLAlchemy's; None means a SQLite file in `data_dir`.
+        model_name: What the API calls the model.
+        preset: Name in `deployments.presets.PRESETS`.
+        defaults: Overrides of the preset.
+        limits: The most that a request may ask for.
+        max_concurrent_jobs: Jobs handed to the pipeline at once: two per gang, one that encodes
+            and one that decodes keep every stage busy.
+        num_cpus: Reserved by the gateway.
+        pipeline_timeout_s: Longest wait for a short answer of the pipeline.
+    """
+
+    data_dir: AbsolutePath = Path("data").absolute()
+    database_url: str | None = None
+    model_name: str = "lingbot-world-base-cam"
+    preset: str = "480*832"
+    defaults: GenerationOverrides = GenerationOverrides()
+    limits: Limits = Limits()
+    max_concurrent_jobs: int = Field(default=4, ge=1)
+    num_cpus: float = Field(default=0.1, ge=0)
+    pipeline_timeout_s: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _preset_exists(self) -> "GatewayConfig":
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} is none of {', '.join(PRESETS)}")
+        return self
+
+    @property
+    def generation(self) -> GenerationDefaults:
+        """The preset with its overrides."""
+        overrides = self.defaults.model_dump(exclude_none=True)
+        return PRESETS[self.preset].model_copy(update=overrides)
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+
+
+class HttpConfig(_Settings):
+    """Where the gateway listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+
+
+class ServeConfig(_Settings):
+    """The whole service, on a laptop as on a cluster."""
+
+    pipeline: PipelineConfig
+    gateway: GatewayConfig = GatewayConfig()
+    http: HttpConfig = HttpConfig()
+
+    @property
+    def logical_cpus(self) -> int:
+        """CPUs that a local Ray has to announce so that everything finds a place."""
+        pipeline = self.pipeline
+        replicas = sum(s.max_replicas * s.num_cpus for s in pipeline.encoders_and_decoder)
+        gang = sum(bundle["CPU"] for bundle in replica_bundles(pipeline.denoiser.gang))
+        gangs = pipeline.denoiser.max_replicas * gang
+        return math.ceil(replicas + gangs + pipeline.num_cpus + self.gateway.num_cpus)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: object) -> "ServeConfig":
+        """Reads a file and lays overrides over it.
+
+        Args:
+            path: The YAML file.
+            overrides: Sections to lay over the file's, merged key by key, such as
+                `pipeline={"denoiser": {"gang": {"size": 4}}}`.
+
+        Raises:
+            ConfigurationError: Unreadable, an unknown key, or a value that cannot work.
+        """
+        try:
+            raw = yaml.safe_load(Path(path).read_text())
+            return cls.model_validate(merge(raw if isinstance(raw, dict) else {}, overrides))
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+
+
+def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """Lays one tree of settings over another; a mapping merges, anything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged

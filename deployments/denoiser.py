@@ -1,0 +1,70 @@
+"""The denoiser stage: one replica owns one gang, and imports no torch itself."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from cluster.config import GangConfig
+from cluster.gang import Gang
+from cluster.placement import RankPlace
+from cluster.program import ProgramFactory
+from deployments.messages import ClipSettings
+from model.types import DenoiseRequest, FirstFrame, ImageEmbeds, Latents, Step, TextEmbeds
+
+
+class DenoiserStage:
+    """One gang: it works on one clip while the next waits beside it.
+
+    Args:
+        config: What the gang is made of.
+        factory: Builds the denoiser on each rank.
+    """
+
+    # Serve awaits it; the type checker knows no such constructor.
+    async def __init__(self, config: GangConfig, factory: ProgramFactory) -> None:  # type: ignore[misc]
+        self._gang = await Gang.start(config, factory)
+
+    async def denoise(
+        self,
+        settings: ClipSettings,
+        prompt: TextEmbeds,
+        negative_prompt: TextEmbeds,
+        first_frame: FirstFrame,
+        image: ImageEmbeds | None,
+    ) -> AsyncGenerator[Step | Latents, None]:
+        """Denoises a clip; a caller that leaves stops the gang at its next step.
+
+        Args:
+            settings: Shape, camera, sampler and seed.
+            prompt: What to show.
+            negative_prompt: What not to show.
+            first_frame: Latent condition.
+            image: CLIP features where the checkpoint takes them.
+
+        Yields:
+            A `Step` after each solver step, then the `Latents`.
+
+        Raises:
+            GangError: The ranks were lost; the gang restarts itself.
+        """
+        request = DenoiseRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            first_frame=first_frame,
+            image=image,
+            camera=settings.camera,
+            shape=settings.shape,
+            sampler=settings.sampler,
+            seed=settings.seed,
+        )
+        async with aclosing(self._gang.run(settings.job_id, request)) as items:
+            async for item in items:
+                assert isinstance(item, (Step, Latents))
+                yield item
+
+    async def places(self) -> tuple[RankPlace, ...]:
+        """Where the present ranks live, in rank order."""
+        return self._gang.places
+
+    def check_health(self) -> None:
+        """Raises when the gang has to be replaced as a whole."""
+        self._gang.check_health()

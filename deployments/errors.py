@@ -1,0 +1,69 @@
+"""What can go wrong between a client and the gateway, on top of `model.errors`.
+
+LingBotError
+└── GatewayError
+    ├── JobNotFoundError          no such video
+    ├── ContentNotReadyError      the video is not finished, or failed
+    ├── VariantNotFoundError      this video has no such variant
+    ├── BodyTooLargeError         the request body exceeds the limit
+    ├── MediaTypeError            neither JSON nor multipart
+    ├── QueueFullError            too many jobs wait
+    ├── DrainingError             the gateway finishes its jobs and takes no more
+    ├── PipelineUnavailableError  the stages do not answer yet
+    └── JobFailedError            a job that a client waited for has failed
+"""
+
+from model.errors import LingBotError
+
+
+class GatewayError(LingBotError):
+    """Base of the gateway's own refusals."""
+
+
+class JobNotFoundError(GatewayError):
+    """No video has this id."""
+
+
+class ContentNotReadyError(GatewayError):
+    """The video has no content, or not yet."""
+
+
+class VariantNotFoundError(GatewayError):
+    """The video was made without this variant."""
+
+
+class BodyTooLargeError(GatewayError):
+    """The request body exceeds the configured limit."""
+
+
+class MediaTypeError(GatewayError):
+    """The request body is neither JSON nor multipart."""
+
+
+class QueueFullError(GatewayError):
+    """As many jobs wait as may wait."""
+
+
+class DrainingError(GatewayError):
+    """The gateway is about to stop and takes no new jobs."""
+
+
+class PipelineUnavailableError(GatewayError):
+    """The stages do not answer."""
+
+
+class JobFailedError(GatewayError):
+    """A job ended without a video.
+
+    Args:
+        code: The job's error code.
+        problem: Its public message.
+    """
+
+    def __init__(self, code: str, problem: str) -> None:
+        super().__init__(code, problem)
+        self.code = code
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,30 @@
+"""The image_encoder stage: CLIP, for checkpoints whose DiT has the image branch."""
+
+from deployments.config import StageConfig
+from deployments.model_thread import ModelThread
+from model.checkpoint.layout import locate_checkpoint
+from model.image_encoder import ImageEncoder
+from model.types import ImageEmbeds, UInt8Array
+
+
+class ImageEncoderStage:
+    """One replica of the image encoder.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        config: Device, dtype and threads.
+    """
+
+    def __init__(self, checkpoint: str, config: StageConfig) -> None:
+        self._thread = ModelThread(config)
+        self._model = ImageEncoder.load(
+            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+        )
+
+    async def encode(self, image: UInt8Array) -> ImageEmbeds:
+        """CLIP features of an image.
+
+        Args:
+            image: Uint8 [H, W, 3], RGB.
+        """
+        return await self._thread.call(self._model.encode, image)

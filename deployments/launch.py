@@ -1,0 +1,176 @@
+"""A local cluster with both applications, for as long as a process wants it."""
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import httpx
+import ray
+from ray import serve
+
+from deployments.app import GATEWAY, PIPELINE, build_gateway, build_pipeline, check_checkpoint
+from deployments.config import ServeConfig
+from model.errors import LingBotError
+
+_POLL_S = 0.2
+_DRAIN_GRACE_S = 10.0
+
+
+class StartupError(LingBotError):
+    """The service did not become ready; the message says which part and why."""
+
+
+class LocalServer:
+    """A running service; leaving its context drains it and ends every process.
+
+    Args:
+        url: Address of the gateway.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._running = True
+
+    def __enter__(self) -> "LocalServer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self, *, drain_timeout_s: float = 60.0) -> None:
+        """Refuses new jobs, finishes the running ones, and ends every process; twice is once.
+
+        Args:
+            drain_timeout_s: Jobs that run longer are cancelled.
+        """
+        if not self._running:
+            return
+        self._running = False
+        try:
+            handle = serve.get_app_handle(GATEWAY)
+            handle.drain.remote(drain_timeout_s).result(timeout_s=drain_timeout_s + _DRAIN_GRACE_S)
+        finally:
+            _stop_all()
+
+
+def start_local(
+    config: ServeConfig,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    on_wait: Callable[[list[str]], None] = lambda reasons: None,
+    timeout_s: float = 600.0,
+) -> LocalServer:
+    """Starts Ray and both applications on this machine and waits until they serve.
+
+    Args:
+        config: The whole service.
+        host: Address to listen on instead of the configured one.
+        port: Port to listen on instead of the configured one.
+        on_wait: Called about five times a second with what is not ready yet.
+        timeout_s: Longest wait.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete; nothing was started.
+        ConfigurationError: The configuration does not fit the checkpoint; nothing was started.
+        StartupError: A deployment failed or was not ready in time; nothing is left running.
+    """
+    check_checkpoint(config.pipeline)
+    host, port = host or config.http.host, port or config.http.port
+    try:
+        start_ray(num_cpus=config.logical_cpus)
+        url = deploy(config, host=host, port=port)
+        wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
+    except BaseException:
+        _stop_all()
+        raise
+    return LocalServer(url)
+
+
+def start_ray(*, num_cpus: int) -> None:
+    """Starts a Ray of this process' own, whatever other Ray runs on the machine.
+
+    Args:
+        num_cpus: Logical CPUs to announce; stages reserve them, nobody is pinned to them.
+    """
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def deploy(config: ServeConfig, *, host: str, port: int) -> str:
+    """Deploys both applications on the connected Ray, without waiting for them.
+
+    Returns:
+        Address of the gateway.
+    """
+    # What Serve has to say on a terminal is said by `wait_until_ready`.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(http_options={"host": host, "port": port})
+    applications = [
+        serve.RunTarget(build_gateway(config.gateway), name=GATEWAY, route_prefix="/"),
+        serve.RunTarget(build_pipeline(config.pipeline), name=PIPELINE, route_prefix=None),
+    ]
+    serve.run_many(applications, wait_for_applications_running=False)
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{reachable}:{port}"
+
+
+def wait_until_ready(
+    url: str,
+    *,
+    on_wait: Callable[[list[str]], None] = lambda reasons: None,
+    timeout_s: float = 600.0,
+) -> None:
+    """Returns once the service behind a gateway can make clips.
+
+    Args:
+        url: Address of the gateway.
+        on_wait: Called about five times a second with what is not ready yet.
+        timeout_s: Longest wait.
+
+    Raises:
+        StartupError: A deployment failed, or the time is over.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while reasons := _not_ready(url):
+        _raise_if_failed()
+        if time.monotonic() > deadline_s:
+            raise StartupError(f"not ready after {timeout_s:g} s: {'; '.join(reasons)}")
+        on_wait(reasons)
+        time.sleep(_POLL_S)
+
+
+def _not_ready(url: str) -> list[str]:
+    try:
+        response = httpx.get(f"{url}/readyz", timeout=_DRAIN_GRACE_S)
+    except httpx.TransportError:
+        return ["gateway: not listening yet"]
+    if response.status_code == 200:
+        return []
+    try:
+        return list(response.json()["reasons"])
+    except (ValueError, KeyError):
+        return ["gateway: starting"]
+
+
+def _raise_if_failed() -> None:
+    for name, application in serve.status().applications.items():
+        if application.status == "DEPLOY_FAILED":
+            raise StartupError(f"{name} failed to start: {application.message}")
+
+
+def _stop_all() -> None:
+    if ray.is_initialized():
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()

@@ -1,0 +1,117 @@
+"""What travels between the gateway, the pipeline and the stages, beside `model.types`."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from model.types import CameraPath, FloatArray, SamplerSettings, UInt8Array, VideoShape
+
+
+class Stage(str, Enum):
+    """The one word for each stage: file, class, deployment, event and metric label."""
+
+    TEXT_ENCODER = "text_encoder"
+    IMAGE_ENCODER = "image_encoder"
+    VAE_ENCODER = "vae_encoder"
+    DENOISER = "denoiser"
+    VAE_DECODER = "vae_decoder"
+
+
+class StageState(str, Enum):
+    """Where a stage stands within one request."""
+
+    STARTED = "started"
+    STEP = "step"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One clip to make, checked and complete: nothing in it is left to a default.
+
+    Args:
+        job_id: Names the work for cancelling it.
+        prompt: What to show.
+        negative_prompt: What not to show.
+        image: The first frame before resizing, uint8 [H, W, 3], RGB.
+        camera: Where the camera goes; None leaves the injection out.
+        shape: Size of the clip.
+        sampler: How the noise is removed.
+        seed: Of the initial noise.
+        return_tensors: Whether latents and frames come back beside the MP4.
+    """
+
+    job_id: str
+    prompt: str
+    negative_prompt: str
+    image: UInt8Array
+    camera: CameraPath | None
+    shape: VideoShape
+    sampler: SamplerSettings
+    seed: int
+    return_tensors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageEvent:
+    """Progress of one stage of one request.
+
+    Args:
+        stage: Which stage.
+        state: Whether it started, finished a step, or finished.
+        index: Steps finished so far.
+        total: Steps there are; 1 for a stage without steps.
+        seconds: Since the stage started.
+    """
+
+    stage: Stage
+    state: StageState
+    index: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedVideo:
+    """A finished clip as the decoder hands it over.
+
+    Args:
+        mp4: The H.264 file.
+        frames: Uint8 [T, H, W, 3] where they were asked for.
+    """
+
+    mp4: bytes
+    frames: UInt8Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoResult:
+    """The last item of a request's stream.
+
+    Args:
+        mp4: The H.264 file.
+        latents: Float32 [16, f, h, w] where tensors were asked for.
+        frames: Uint8 [T, H, W, 3] where tensors were asked for.
+    """
+
+    mp4: bytes
+    latents: FloatArray | None
+    frames: UInt8Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSettings:
+    """What the denoiser needs of a request beside the encoders' results.
+
+    Args:
+        job_id: Names the work for cancelling it.
+        camera: Where the camera goes.
+        shape: Size of the clip.
+        sampler: How the noise is removed.
+        seed: Of the initial noise.
+    """
+
+    job_id: str
+    camera: CameraPath | None
+    shape: VideoShape
+    sampler: SamplerSettings
+    seed: int

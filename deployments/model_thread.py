@@ -1,0 +1,42 @@
+"""How a stage runs its model without stopping its replica from answering."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from deployments.config import StageConfig
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_END: Any = object()
+
+
+class ModelThread:
+    """One thread for all calls of a replica's model; the event loop stays free.
+
+    One, because two calls at once would only share the same cores or the same GPU.
+
+    Args:
+        config: Of the stage.
+    """
+
+    def __init__(self, config: StageConfig) -> None:
+        self.device = torch.device(config.device)
+        self.dtype: torch.dtype = getattr(torch, config.dtype)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a function in the model's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    async def iterate(self, items: Iterator[T]) -> AsyncGenerator[T, None]:
+        """Pulls items one by one in the model's thread; leaving the loop stops the work."""
+        while (item := await self.call(next, items, _END)) is not _END:
+            yield item

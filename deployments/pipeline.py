@@ -1,0 +1,174 @@
+"""The DAG of one request: encoders side by side, then the gang, then the decoder."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from deployments.calls import Answer, Handle, ask, stream
+from deployments.messages import (
+    ClipSettings,
+    DecodedVideo,
+    GenerateRequest,
+    Stage,
+    StageEvent,
+    StageState,
+    VideoResult,
+)
+from model.types import Latents, Step
+
+Item = StageEvent | VideoResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Makes the events of one stage of one request."""
+
+    stage: Stage
+    start_s: float = field(default_factory=time.perf_counter)
+
+    def event(self, state: StageState, index: int, total: int) -> StageEvent:
+        return StageEvent(self.stage, state, index, total, time.perf_counter() - self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encodings:
+    """Answers of the encoders; they travel on by reference, not through this process."""
+
+    prompt: Answer
+    negative_prompt: Answer
+    first_frame: Answer
+    image: Answer | None
+
+    def by_stage(self) -> dict[Stage, list[Answer]]:
+        stages = {
+            Stage.TEXT_ENCODER: [self.prompt, self.negative_prompt],
+            Stage.VAE_ENCODER: [self.first_frame],
+        }
+        return stages if self.image is None else {**stages, Stage.IMAGE_ENCODER: [self.image]}
+
+
+class Pipeline:
+    """Composes the stages; holds no tensors of its own for longer than a hand-over.
+
+    Args:
+        text_encoder: Handle of the stage.
+        image_encoder: Handle of the stage; None where the checkpoint has no image branch.
+        vae_encoder: Handle of the stage.
+        denoiser: Handle of the gangs.
+        vae_decoder: Handle of the stage.
+    """
+
+    def __init__(
+        self,
+        text_encoder: Handle,
+        image_encoder: Handle | None,
+        vae_encoder: Handle,
+        denoiser: Handle,
+        vae_decoder: Handle,
+    ) -> None:
+        self._text_encoder = text_encoder
+        self._image_encoder = image_encoder
+        self._vae_encoder = vae_encoder
+        self._denoiser = denoiser
+        self._vae_decoder = vae_decoder
+
+    async def num_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, as the text encoder counts them."""
+        count: int = await ask(self._text_encoder.num_tokens, prompt)
+        return count
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Item, None]:
+        """Makes one clip.
+
+        Args:
+            request: Checked and complete.
+
+        Yields:
+            A `StageEvent` at each start, step and end of a stage, and the `VideoResult` last.
+
+        Raises:
+            GangError: The ranks were lost.
+        """
+        encodings = self._encode(request)
+        async with aclosing(_finish(encodings)) as events:
+            async for event in events:
+                yield event
+        latents: Latents | None = None
+        async with aclosing(self._denoise(request, encodings)) as items:
+            async for item in items:
+                if isinstance(item, Latents):
+                    latents = item
+                else:
+                    yield item
+        assert latents is not None, "the gang ended a clip without its latents"
+        async with aclosing(self._decode(request, latents)) as decoded:
+            async for decoded_item in decoded:
+                yield decoded_item
+
+    def _encode(self, request: GenerateRequest) -> _Encodings:
+        encoder = self._image_encoder
+        return _Encodings(
+            prompt=ask(self._text_encoder.encode, request.prompt),
+            negative_prompt=ask(self._text_encoder.encode, request.negative_prompt),
+            first_frame=ask(self._vae_encoder.encode, request.image, request.shape),
+            image=None if encoder is None else ask(encoder.encode, request.image),
+        )
+
+    async def _denoise(
+        self, request: GenerateRequest, encodings: _Encodings
+    ) -> AsyncGenerator[StageEvent | Latents, None]:
+        clock = _Clock(Stage.DENOISER)
+        total = request.sampler.num_inference_steps
+        yield clock.event(StageState.STARTED, 0, total)
+        settings = ClipSettings(
+            request.job_id, request.camera, request.shape, request.sampler, request.seed
+        )
+        denoised = stream(
+            self._denoiser.denoise,
+            settings,
+            encodings.prompt,
+            encodings.negative_prompt,
+            encodings.first_frame,
+            encodings.image,
+        )
+        async with aclosing(denoised) as items:
+            async for item in items:
+                if isinstance(item, Step):
+                    yield clock.event(StageState.STEP, item.index, item.total)
+                else:
+                    yield item
+        yield clock.event(StageState.FINISHED, total, total)
+
+    async def _decode(
+        self, request: GenerateRequest, latents: Latents
+    ) -> AsyncGenerator[Item, None]:
+        clock = _Clock(Stage.VAE_DECODER)
+        total = request.shape.latent_frames
+        yield clock.event(StageState.STARTED, 0, total)
+        decoded = stream(self._vae_decoder.decode, latents, request.return_tensors)
+        async with aclosing(decoded) as items:
+            async for item in items:
+                if isinstance(item, Step):
+                    yield clock.event(StageState.STEP, item.index, item.total)
+                else:
+                    assert isinstance(item, DecodedVideo)
+                    yield clock.event(StageState.FINISHED, total, total)
+                    kept = latents.values if request.return_tensors else None
+                    yield VideoResult(item.mp4, kept, item.frames)
+
+
+async def _finish(encodings: _Encodings) -> AsyncGenerator[StageEvent, None]:
+    """Reports each encoder's start, then its end in the order in which they end."""
+    clocks = {stage: _Clock(stage) for stage in encodings.by_stage()}
+    for clock in clocks.values():
+        yield clock.event(StageState.STARTED, 0, 1)
+    finished = [_event_at_end(clocks[s], answers) for s, answers in encodings.by_stage().items()]
+    for next_event in asyncio.as_completed(finished):
+        yield await next_event
+
+
+async def _event_at_end(clock: _Clock, answers: list[Answer]) -> StageEvent:
+    await asyncio.gather(*answers)
+    return clock.event(StageState.FINISHED, 1, 1)

@@ -1,0 +1,94 @@
+"""The gateway's view of the other application."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from deployments.calls import Handle, ask, stream
+from deployments.errors import PipelineUnavailableError
+from deployments.messages import GenerateRequest, StageEvent, VideoResult
+
+PIPELINE_APP = "pipeline"
+_POLL_S = 0.5
+# Of ray.serve.schema.ApplicationStatus and DeploymentStatus, which are strings.
+_RUNNING, _HEALTHY = "RUNNING", "HEALTHY"
+
+
+class PipelineClient:
+    """Finds the pipeline when it is there and says so when it is not.
+
+    Args:
+        timeout_s: Longest wait for a short answer.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._handle: Handle | None = None
+
+    async def generate(
+        self, request: GenerateRequest
+    ) -> AsyncGenerator[StageEvent | VideoResult, None]:
+        """Streams one clip; closing the stream cancels the work on the gang.
+
+        Raises:
+            PipelineUnavailableError: There is no pipeline.
+        """
+        handle = await self._pipeline()
+        async with aclosing(stream(handle.generate, request)) as items:
+            async for item in items:
+                yield item
+
+    async def num_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, as the text encoder counts them.
+
+        Raises:
+            PipelineUnavailableError: No answer in time.
+        """
+        handle = await self._pipeline()
+        try:
+            count: int = await asyncio.wait_for(_answer(handle.num_tokens, prompt), self._timeout_s)
+        except (asyncio.TimeoutError, RayError) as error:
+            raise PipelineUnavailableError("the text encoder does not answer yet") from error
+        return count
+
+    async def deployed(self) -> None:
+        """Returns once there is a pipeline to talk to, however long that takes."""
+        while True:
+            try:
+                await self._pipeline()
+                return
+            except PipelineUnavailableError:
+                await asyncio.sleep(_POLL_S)
+
+    async def not_ready(self) -> list[str]:
+        """Why the pipeline cannot serve; empty when it can."""
+        status = await asyncio.to_thread(serve.status)
+        application = status.applications.get(PIPELINE_APP)
+        if application is None:
+            return ["the pipeline is not deployed"]
+        reasons = [
+            f"{name}: {deployment.status.value.lower()} {deployment.message}".strip()
+            for name, deployment in application.deployments.items()
+            if deployment.status != _HEALTHY
+        ]
+        if application.status != _RUNNING and not reasons:
+            state = application.status.value.lower()
+            reasons = [f"pipeline: {state} {application.message}".strip()]
+        return reasons
+
+    async def _pipeline(self) -> Handle:
+        if self._handle is None:
+            try:
+                self._handle = await asyncio.to_thread(serve.get_app_handle, PIPELINE_APP)
+            except RayServeException as error:
+                raise PipelineUnavailableError("the pipeline is not deployed") from error
+        return self._handle
+
+
+async def _answer(method: Handle, *args: object) -> int:
+    count: int = await ask(method, *args)
+    return count

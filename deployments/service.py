@@ -1,0 +1,157 @@
+"""What the gateway can do, without HTTP: jobs in, jobs and files out."""
+
+import asyncio
+from pathlib import Path
+
+from deployments.admission import admit, new_job
+from deployments.artifacts import ArtifactStore
+from deployments.config import GatewayConfig
+from deployments.create_body import CreateBody
+from deployments.errors import (
+    ContentNotReadyError,
+    JobFailedError,
+    VariantNotFoundError,
+)
+from deployments.jobs import COMPLETED, FAILED, Job, JobStore
+from deployments.messages import GenerateRequest
+from deployments.pipeline_client import PipelineClient
+from deployments.runner import JobRunner
+from model.errors import InvalidInputError
+
+VIDEO, TENSORS = "video", "tensors"
+
+
+class VideoService:
+    """Jobs, their files and the pipeline that makes them.
+
+    Args:
+        config: Limits, defaults and places.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self._artifacts = ArtifactStore(config.data_dir)
+        self._store = JobStore(config.store_url)
+        self._pipeline = PipelineClient(timeout_s=config.pipeline_timeout_s)
+        self._runner = JobRunner(
+            self._store,
+            self._artifacts,
+            self._pipeline,
+            max_concurrent=config.max_concurrent_jobs,
+            max_queued=config.limits.max_queued_jobs,
+        )
+
+    async def start(self) -> None:
+        """Takes up the jobs of an earlier gateway."""
+        await self._runner.restore()
+
+    async def create(self, body: CreateBody) -> Job:
+        """Checks a request and queues its job.
+
+        Raises:
+            InvalidInputError: A field is wrong.
+            QueueFullError: Too many jobs wait.
+            DrainingError: No new jobs are taken.
+            PipelineUnavailableError: The prompt cannot be checked yet.
+        """
+        self._runner.check_open()
+        admitted = await asyncio.to_thread(admit, body, self.config)
+        await self._check_prompts(body, admitted.request)
+        job = new_job(admitted, self.config.model_name)
+        await self._runner.submit(job, admitted.request)
+        return await self.get(job.id)
+
+    async def wait(self, job_id: str) -> Path:
+        """Waits for a job and returns its MP4; a caller that is cancelled cancels the job.
+
+        Raises:
+            JobFailedError: The job ended without a video.
+        """
+        try:
+            await self._runner.wait(job_id)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._runner.cancel(job_id))
+            raise
+        job = await self.get(job_id)
+        if job.status == FAILED:
+            raise JobFailedError(job.error_code or "", job.error_message or "")
+        return self._artifacts.video(job_id)
+
+    async def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            JobNotFoundError: There is none of this id.
+        """
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def page(
+        self, *, after: str | None, limit: int, newest_first: bool
+    ) -> tuple[list[Job], bool]:
+        """Some jobs in order of creation, and whether more follow.
+
+        Raises:
+            JobNotFoundError: `after` names no job.
+        """
+        return await asyncio.to_thread(
+            self._store.page, after=after, limit=limit, newest_first=newest_first
+        )
+
+    async def delete(self, job_id: str) -> None:
+        """Stops a job if need be and removes all of it.
+
+        Raises:
+            JobNotFoundError: There is none of this id.
+        """
+        await self.get(job_id)
+        await self._runner.cancel(job_id)
+        await asyncio.to_thread(self._store.delete, job_id)
+        await asyncio.to_thread(self._artifacts.delete, job_id)
+
+    async def content(self, job_id: str, variant: str) -> Path:
+        """The file of a finished job.
+
+        Args:
+            job_id: Which.
+            variant: "video" or "tensors".
+
+        Raises:
+            JobNotFoundError: There is none of this id.
+            InvalidInputError: There is no such kind of file.
+            ContentNotReadyError: The job is not finished, or failed.
+            VariantNotFoundError: The job was not asked for it.
+        """
+        job = await self.get(job_id)
+        if variant not in (VIDEO, TENSORS):
+            raise InvalidInputError("variant", f"must be {VIDEO} or {TENSORS}")
+        if job.status != COMPLETED:
+            raise ContentNotReadyError(f"video {job_id} is {job.status}")
+        path = (self._artifacts.video if variant == VIDEO else self._artifacts.tensors)(job_id)
+        if not path.is_file():
+            raise VariantNotFoundError(f"{job_id} has no {variant}; create it with return_tensors")
+        return path
+
+    async def not_ready(self) -> list[str]:
+        """Why no video can be made now; empty when one can."""
+        return await self._pipeline.not_ready()
+
+    async def count(self) -> dict[str, int]:
+        """Number of jobs by status."""
+        return await asyncio.to_thread(self._store.count)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no more jobs and waits for the running ones."""
+        await self._runner.drain(timeout_s)
+
+    async def _check_prompts(self, body: CreateBody, request: GenerateRequest) -> None:
+        limit = self.config.limits.max_prompt_tokens
+        prompts = {"prompt": request.prompt}
+        if body.fields.negative_prompt:
+            prompts["negative_prompt"] = request.negative_prompt
+        for field, text in prompts.items():
+            # No token is longer than a few dozen characters; counting a megabyte is pointless.
+            if len(text) > 100 * limit:
+                raise InvalidInputError(field, f"is too long; send at most {limit} tokens")
+            count = await self._pipeline.num_tokens(text)
+            if count > limit:
+                raise InvalidInputError(field, f"has {count} tokens; send at most {limit}")

@@ -1,0 +1,65 @@
+"""The text_encoder stage: T5, with the results of recent prompts at hand."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+
+from deployments.config import StageConfig
+from deployments.model_thread import ModelThread
+from model.checkpoint.layout import locate_checkpoint
+from model.text_encoder import TextEncoder
+from model.tokenizer import PromptTokenizer
+from model.types import TextEmbeds
+
+
+class TextEncoderStage:
+    """One replica of the text encoder.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        config: Device, dtype and threads.
+        cache_entries: Prompts to remember; each takes up to 512 rows of features.
+    """
+
+    def __init__(self, checkpoint: str, config: StageConfig, cache_entries: int) -> None:
+        paths = locate_checkpoint(checkpoint)
+        self._thread = ModelThread(config)
+        self._model = TextEncoder.load(paths, device=self._thread.device, dtype=self._thread.dtype)
+        # Counted on its own thread: a client waits for the count while the model may be busy.
+        self._tokenizer = PromptTokenizer.load(paths)
+        self._counting = ModelThread(config)
+        self._cache_entries = cache_entries
+        self._cache: OrderedDict[bytes, asyncio.Task[TextEmbeds]] = OrderedDict()
+        self._num_hits = 0
+
+    async def encode(self, prompt: str) -> TextEmbeds:
+        """Features of a prompt, from the cache where it was encoded before.
+
+        The cache holds tasks, so that a prompt which arrives twice at once is encoded once.
+        """
+        key = hashlib.sha256(prompt.encode()).digest()
+        task = self._cache.get(key)
+        if task is None:
+            task = asyncio.create_task(self._thread.call(self._model.encode, prompt))
+            self._cache[key] = task
+            task.add_done_callback(lambda done: self._forget_failure(key, done))
+        else:
+            self._num_hits += 1
+        self._cache.move_to_end(key)
+        while len(self._cache) > self._cache_entries:
+            self._cache.popitem(last=False)
+        # Shielded: one caller that is cancelled must not take the result from the others.
+        return await asyncio.shield(task)
+
+    async def num_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, uncut."""
+        return await self._counting.call(self._tokenizer.num_tokens, prompt)
+
+    async def cache_hits(self) -> int:
+        """Calls that the cache has answered."""
+        return self._num_hits
+
+    def _forget_failure(self, key: bytes, done: "asyncio.Task[TextEmbeds]") -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed and self._cache.get(key) is done:
+            del self._cache[key]

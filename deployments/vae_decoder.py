@@ -1,0 +1,63 @@
+"""The vae_decoder stage: latents to frames to MP4, latent frame by latent frame."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import numpy as np
+
+from deployments.config import StageConfig
+from deployments.messages import DecodedVideo
+from deployments.model_thread import ModelThread
+from deployments.video import Mp4Writer
+from model.checkpoint.layout import locate_checkpoint
+from model.types import SPATIAL_STRIDE, Frames, Latents, Step, UInt8Array
+from model.vae_decoder import VAEDecoder
+
+
+class VAEDecoderStage:
+    """One replica of the VAE's decoding half.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        config: Device, dtype and threads.
+    """
+
+    def __init__(self, checkpoint: str, config: StageConfig) -> None:
+        self._thread = ModelThread(config)
+        self._num_threads = config.threads or 0
+        self._model = VAEDecoder.load(
+            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+        )
+
+    async def decode(
+        self, latents: Latents, keep_frames: bool
+    ) -> AsyncGenerator[Step | DecodedVideo, None]:
+        """Decodes a clip and encodes its MP4 along the way.
+
+        Args:
+            latents: [16, f, h, w].
+            keep_frames: Whether the raw frames come back too.
+
+        Yields:
+            A `Step` after each latent frame, then the `DecodedVideo`.
+        """
+        _, total, height, width = latents.values.shape
+        writer = Mp4Writer(
+            height=height * SPATIAL_STRIDE,
+            width=width * SPATIAL_STRIDE,
+            num_threads=self._num_threads,
+        )
+        kept: list[UInt8Array] = []
+        index = 0
+        async with aclosing(self._thread.iterate(self._model.decode(latents))) as items:
+            async for frames in items:
+                await self._thread.call(writer.write, frames.pixels)
+                kept += _kept(frames, keep_frames)
+                index += 1
+                yield Step(index, total)
+        mp4 = await self._thread.call(writer.finish)
+        yield DecodedVideo(mp4, np.concatenate(kept) if keep_frames else None)
+
+
+def _kept(frames: Frames, keep: bool) -> list[UInt8Array]:
+    return [frames.pixels] if keep else []

@@ -1,0 +1,31 @@
+"""The vae_encoder stage: the first frame into latent space."""
+
+from deployments.config import StageConfig
+from deployments.model_thread import ModelThread
+from model.checkpoint.layout import locate_checkpoint
+from model.types import FirstFrame, UInt8Array, VideoShape
+from model.vae_encoder import VAEEncoder
+
+
+class VAEEncoderStage:
+    """One replica of the VAE's encoding half.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        config: Device, dtype and threads.
+    """
+
+    def __init__(self, checkpoint: str, config: StageConfig) -> None:
+        self._thread = ModelThread(config)
+        self._model = VAEEncoder.load(
+            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+        )
+
+    async def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:
+        """Latent of the image and the grey frames after it.
+
+        Args:
+            image: Uint8 [H, W, 3], RGB, of any size.
+            shape: Size of the clip.
+        """
+        return await self._thread.call(self._model.encode, image, shape)

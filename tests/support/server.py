@@ -1,0 +1,123 @@
+"""A service under test: addresses, small inputs, and waiting for jobs."""
+
+import base64
+import io
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from deployments.config import ServeConfig
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service and the configuration it runs with."""
+
+    url: str
+    config: ServeConfig
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=120)
+
+
+def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int) -> ServeConfig:
+    """Everything on the CPU, small limits so that tests can reach them."""
+    stage = {"num_cpus": 0.2, "threads": 1}
+    gang = {"size": gang_size, "cpus_per_rank": 0.2, "controller_cpus": 0.1, "threads_per_rank": 1}
+    return ServeConfig.model_validate(
+        {
+            "pipeline": {
+                "checkpoint": checkpoint,
+                "text_encoder": stage,
+                "image_encoder": stage,
+                "vae_encoder": stage,
+                "vae_decoder": stage,
+                "denoiser": {"gang": gang},
+            },
+            "gateway": {
+                "data_dir": data_dir,
+                "preset": "cpu-small",
+                "defaults": {"num_frames": 9, "num_inference_steps": 3},
+                "limits": {
+                    "max_area": 112 * 64,
+                    "max_num_frames": 81,
+                    "max_inference_steps": 1000,
+                    "max_poses": 200,
+                    "max_body_bytes": 2**20,
+                    "max_image_pixels": 200_000,
+                    "max_queued_jobs": 2,
+                },
+                "max_concurrent_jobs": 2,
+            },
+            "http": {"port": port},
+        }
+    )
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def picture(width: int = 96, height: int = 56, *, kind: str = "PNG", **options: Any) -> bytes:
+    """A small image file with a gradient in it."""
+    columns = np.linspace(0, 255, width, dtype=np.uint8)
+    pixels = np.broadcast_to(columns[None, :, None], (height, width, 3))
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def data_url(image: bytes, kind: str = "png") -> str:
+    """An image as the API takes it inside JSON."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def camera(num_poses: int) -> dict[str, Any]:
+    """A path that moves forward."""
+    poses = np.tile(np.eye(4), (num_poses, 1, 1))
+    poses[:, 2, 3] = np.arange(num_poses) * 0.1
+    return {"poses": poses.tolist(), "intrinsics": [[500.0, 500.0, 416.0, 240.0]]}
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    """A JSON body that the API accepts, with fields laid over it."""
+    whole = {
+        "prompt": "a house by the sea",
+        "input_reference": {"image_url": data_url(picture())},
+        "seed": 7,
+        **fields,
+    }
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 120) -> dict[str, Any]:
+    """Polls a video until it is over."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        video: dict[str, Any] = client.get(f"/v1/videos/{video_id}").json()
+        if video["status"] in ("completed", "failed"):
+            return video
+        time.sleep(0.05)
+    raise TimeoutError(f"{video_id} is {video['status']} at {video['stage']}")
+
+
+def wait_for_step(client: httpx.Client, video_id: str, *, timeout_s: float = 60) -> dict[str, Any]:
+    """Polls a video until its gang has finished a step."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        video: dict[str, Any] = client.get(f"/v1/videos/{video_id}").json()
+        if video["stage"] == "denoiser" and video["step"]:
+            return video
+        assert video["status"] in ("queued", "in_progress"), video
+        time.sleep(0.02)
+    raise TimeoutError(f"{video_id} never denoised: {video}")

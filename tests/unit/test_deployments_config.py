@@ -1,0 +1,124 @@
+"""The configuration file: presets, overrides, refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from autoscaling.config import StageScaling
+from deployments.app import build_pipeline, check_checkpoint
+from deployments.config import GatewayConfig, PipelineConfig, ServeConfig, StageConfig
+from model.checkpoint.layout import CheckpointPaths
+from model.errors import CheckpointError, ConfigurationError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "serve.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["cpu.yaml", "h200x8.yaml"])
+def test_shipped_files_are_valid(name: str) -> None:
+    config = ServeConfig.from_yaml(EXAMPLES / name)
+    assert config.pipeline.checkpoint.is_absolute()
+    assert config.gateway.generation.num_frames % 4 == 1
+
+
+def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "pipeline: {checkpoint: /a, denoiser: {gang: {size: 2, cpus_per_rank: 0.5}}}"
+    )
+    over = {"checkpoint": "/b", "denoiser": {"gang": {"size": 4}}}
+    config = ServeConfig.from_yaml(path, pipeline=over, http={"port": 9000})
+    assert config.pipeline.checkpoint == Path("/b")
+    assert config.pipeline.denoiser.gang.size == 4
+    assert config.pipeline.denoiser.gang.cpus_per_rank == 0.5
+    assert config.http.port == 9000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pipeline: {checkpoint: /a, text_encodr: {}}", "text_encodr"),
+        ("gateway: {preset: 480*832}", "Field required"),
+        ("pipeline: {checkpoint: /a}\ngateway: {preset: 8k}", "8k"),
+        ("pipeline: {checkpoint: /a, vae_decoder: {device: cuda}}", "num_gpus"),
+        ("pipeline: {checkpoint: /a, denoiser: {gang: {size: 4, ulysses_degree: 3}}}", "ulysses"),
+        ("pipeline: {checkpoint: /a, vae_decoder: {scaling: {min_replicas: 3}}}", "max_replicas"),
+        ("- no mapping", "pipeline"),
+        ("pipeline: {", "serve.yaml"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        ServeConfig.from_yaml(write(tmp_path, text))
+
+
+def test_stages_that_could_crowd_out_a_rank_are_refused() -> None:
+    def config(share: float) -> PipelineConfig:
+        stage = {"device": "cuda", "num_gpus": share}
+        gang = {"size": 8, "device": "cuda", "gpus_per_rank": 0.8}
+        return PipelineConfig.model_validate(
+            {
+                "checkpoint": "/a",
+                "denoiser": {"gang": gang},
+                "text_encoder": stage,
+                "vae_decoder": stage,
+            }
+        )
+
+    assert config(0.1).denoiser.gang.size == 8
+    with pytest.raises(ValueError, match="crowd out a rank"):
+        config(0.2)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        ServeConfig.from_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_preset_takes_overrides() -> None:
+    config = GatewayConfig.model_validate(
+        {"preset": "720*1280", "defaults": {"num_inference_steps": 8, "sampler": "dpm++"}}
+    )
+    assert config.generation.size == "720x1280"
+    assert config.generation.num_inference_steps == 8
+    assert config.generation.sampler == "dpm++"
+    assert config.generation.flow_shift == 10.0
+
+
+def test_logical_cpus_cover_every_replica() -> None:
+    stage = StageConfig(num_cpus=0.5, scaling=StageScaling(max_replicas=3))
+    config = ServeConfig(
+        pipeline=PipelineConfig.model_validate(
+            {
+                "checkpoint": "/a",
+                "text_encoder": stage,
+                "image_encoder": stage,
+                "vae_encoder": stage,
+                "vae_decoder": stage,
+                "num_cpus": 0,
+                "denoiser": {
+                    "num_replicas": 2,
+                    "gang": {"size": 4, "cpus_per_rank": 0.5, "controller_cpus": 1},
+                },
+            }
+        ),
+        gateway=GatewayConfig(num_cpus=0),
+    )
+    assert config.logical_cpus == 6 + 2 * 3
+
+
+def test_ulysses_degree_must_divide_the_heads(synthetic_checkpoint: CheckpointPaths) -> None:
+    config = PipelineConfig.model_validate(
+        {"checkpoint": synthetic_checkpoint.root, "denoiser": {"gang": {"size": 3}}}
+    )
+    with pytest.raises(ConfigurationError, match="1, 2, 4, 8"):
+        check_checkpoint(config)
+
+
+def test_incomplete_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="high_noise_model"):
+        build_pipeline(PipelineConfig(checkpoint=tmp_path))
