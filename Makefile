@@ -5,10 +5,10 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-unit lint format serve bench-overlap clean
+.PHONY: help install demo test test-unit lint format serve bench-overhead bench-overlap bench-recovery clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with the pinned dependencies
 
@@ -42,8 +42,14 @@ format: $(STAMP) ## Format the code and fix what can be fixed
 serve: $(STAMP) $(CHECKPOINT) ## Serve the examples' checkpoint on http://127.0.0.1:8000
 	$(BIN)/lingbot-serve serve --config examples/cpu.yaml --checkpoint $(CHECKPOINT)
 
+bench-overhead: $(STAMP) ## Measure what serving adds to the models' own time
+	$(BIN)/python -m benchmarks.overhead
+
 bench-overlap: $(STAMP) ## Measure how well requests overlap
 	$(BIN)/python -m benchmarks.overlap
+
+bench-recovery: $(STAMP) ## Measure how fast a gang comes back
+	$(BIN)/python -m benchmarks.recovery
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info

@@ -167,7 +167,13 @@ def _not_ready(url: str) -> list[str]:
 def _raise_if_failed() -> None:
     for name, application in serve.status().applications.items():
         if application.status == "DEPLOY_FAILED":
-            raise StartupError(f"{name} failed to start: {application.message}")
+            reasons = [
+                f"{deployment}: {status.message}"
+                for deployment, status in application.deployments.items()
+                if status.status != "HEALTHY" and status.message
+            ]
+            text = "\n".join(reasons) or application.message
+            raise StartupError(f"{name} failed to start: {text}")
 
 
 def _stop_all() -> None:

@@ -1,0 +1,164 @@
+"""How fast does a gang notice, stop and come back? Real ranks, real signals, over HTTP.
+
+    python -m benchmarks.recovery
+
+Each trial runs one long clip with another waiting behind it, strikes the first, and takes the
+seconds until its client hears of it and until the second clip's first step is finished. The
+step's own length is measured in the same run, since it bounds how soon a gang can be free.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx
+from ray import serve
+
+from benchmarks.report import write_report
+from deployments.app import PIPELINE
+from deployments.config import ServeConfig
+from deployments.launch import start_local
+from model.checkpoint.synthetic import write_synthetic_checkpoint
+from tests.support.server import body, free_port, small_config, wait_for, wait_for_step
+
+STEP_TIMEOUT_S = 10.0
+NUM_FRAMES = 49
+LONG = {"num_frames": NUM_FRAMES, "num_inference_steps": 500, "size": "112x64"}
+NEXT = {"num_frames": NUM_FRAMES, "num_inference_steps": 3, "size": "112x64"}
+
+
+def rank_pids() -> list[int]:
+    """Processes of the gang's ranks, in rank order."""
+    denoiser = serve.get_deployment_handle("denoiser", PIPELINE)
+    return [place.pid for place in denoiser.places.remote().result()]
+
+
+def settings(checkpoint: Path, data_dir: Path) -> ServeConfig:
+    """The small service with a gang of two and a step deadline that a trial can wait for."""
+    config = small_config(checkpoint, data_dir, port=free_port(), gang_size=2).model_dump()
+    config["pipeline"]["denoiser"]["gang"]["step_timeout_s"] = STEP_TIMEOUT_S
+    return ServeConfig.model_validate(config)
+
+
+def step_s(client: httpx.Client) -> float:
+    """Median seconds of a step of the long clip."""
+    video_id = client.post("/v1/videos", json=body(**LONG)).json()["id"]
+    first = wait_for_step(client, video_id)["step"]
+    start_s = time.monotonic()
+    time.sleep(5)
+    last = client.get(f"/v1/videos/{video_id}").json()["step"]
+    elapsed_s = time.monotonic() - start_s
+    client.delete(f"/v1/videos/{video_id}")
+    return elapsed_s / (last - first)
+
+
+def trial(client: httpx.Client, strike: Callable[[str], None]) -> tuple[float, float]:
+    """Strikes a running clip.
+
+    Returns:
+        Seconds until its end is known, and until the waiting clip's first step is finished.
+    """
+    struck = client.post("/v1/videos", json=body(**LONG)).json()["id"]
+    wait_for_step(client, struck)
+    waiting = client.post("/v1/videos", json=body(**NEXT)).json()["id"]
+    time.sleep(1)  # its encoders are done: only the gang keeps it
+    start_s = time.monotonic()
+    strike(struck)
+    ended_s = _ended_s(client, struck, start_s)
+    wait_for_step(client, waiting, timeout_s=120)
+    resumed_s = time.monotonic() - start_s
+    assert wait_for(client, waiting)["status"] == "completed", "a bystander was harmed"
+    return ended_s, resumed_s
+
+
+def _ended_s(client: httpx.Client, video_id: str, start_s: float) -> float:
+    with suppress(KeyError):  # a deleted video has no status any more
+        while client.get(f"/v1/videos/{video_id}").json()["status"] == "in_progress":
+            time.sleep(0.02)
+    return time.monotonic() - start_s
+
+
+def disconnect_trial(client: httpx.Client) -> float:
+    """A client that waits for its clip on one connection hangs up.
+
+    Returns:
+        Seconds until the waiting clip's first step is finished.
+    """
+    seen = {video["id"] for video in client.get("/v1/videos").json()["data"]}
+    caller = HTTPConnection(client.base_url.host, client.base_url.port)
+    headers = {"Content-Type": "application/json"}
+    caller.request("POST", "/v1/videos/sync", json.dumps(body(**LONG)), headers)
+    wait_for_step(client, _new_video(client, seen))
+    waiting = client.post("/v1/videos", json=body(**NEXT)).json()["id"]
+    time.sleep(1)
+    start_s = time.monotonic()
+    caller.close()
+    wait_for_step(client, waiting, timeout_s=120)
+    resumed_s = time.monotonic() - start_s
+    assert wait_for(client, waiting)["status"] == "completed", "a bystander was harmed"
+    return resumed_s
+
+
+def _new_video(client: httpx.Client, seen: set[str]) -> str:
+    while True:
+        videos = client.get("/v1/videos").json()["data"]
+        if fresh := [video["id"] for video in videos if video["id"] not in seen]:
+            return str(fresh[0])
+        time.sleep(0.05)
+
+
+def measure(client: httpx.Client, trials: int) -> dict[str, object]:
+    """All trials; every figure is the median of some, with the worst beside it."""
+
+    def killed(_: str) -> None:
+        os.kill(rank_pids()[1], signal.SIGKILL)
+
+    def stopped(_: str) -> None:
+        os.kill(rank_pids()[1], signal.SIGSTOP)
+
+    def deleted(video_id: str) -> None:
+        client.delete(f"/v1/videos/{video_id}").raise_for_status()
+
+    strikes = {"sigkill_rank": killed, "sigstop_rank": stopped, "delete": deleted}
+    report: dict[str, object] = {"step_s": round(step_s(client), 3)}
+    for name, strike in strikes.items():
+        ended_s, resumed_s = zip(*(trial(client, strike) for _ in range(trials)), strict=True)
+        report[name] = {"client_knows": spread(ended_s), "next_clip_first_step": spread(resumed_s)}
+    hung_up_s = [disconnect_trial(client) for _ in range(trials)]
+    report["client_disconnect"] = {"next_clip_first_step": spread(hung_up_s)}
+    return report
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and worst."""
+    return {"median_s": round(statistics.median(seconds), 2), "worst_s": round(max(seconds), 2)}
+
+
+def main() -> None:
+    """Runs the benchmark and writes `docs/benchmarks/recovery.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=3)
+    trials = parser.parse_args().trials
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint"
+        write_synthetic_checkpoint(checkpoint, seed=0)
+        config = settings(checkpoint, Path(folder) / "data")
+        with (
+            start_local(config) as server,
+            httpx.Client(base_url=server.url, timeout=120) as client,
+        ):
+            report = measure(client, trials)
+    limits = {"step_timeout_s": STEP_TIMEOUT_S, "trials": trials, "gang_size": 2}
+    write_report("recovery", {**limits, **report})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The `lingbot-serve` command: flags into values, errors into exit codes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from lingbot_serve import options
+from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
+from lingbot_serve.errors import ApiError, ServerUnreachableError
+from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
+from lingbot_serve.serve import serve_until_stopped
+from lingbot_serve.settings import ServerFlags, read_settings
+from model.errors import CheckpointError, ConfigurationError, InvalidInputError, LingBotError
+
+
+class ExitCode(IntEnum):
+    """What the shell sees."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    UNREACHABLE = 3
+    INTERRUPTED = 130
+
+
+EPILOG = (
+    "Exit codes: 0 done, 1 the clip failed, 2 bad input or settings, "
+    "3 no answer from the server, 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Serves the LingBot-World video world models, and makes clips with them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command(epilog=EPILOG)
+def serve(
+    checkpoint: options.Checkpoint = None,
+    config: options.Config = None,
+    gang_size: options.GangSize = None,
+    host: options.Host = None,
+    port: options.Port = None,
+) -> None:
+    """Serve /v1/videos until Ctrl-C or SIGTERM; running clips are finished first."""
+    flags = ServerFlags(
+        config=config, checkpoint=checkpoint, gang_size=gang_size, host=host, port=port
+    )
+    with _errors_as_exit_codes():
+        serve_until_stopped(read_settings(flags), _console())
+
+
+@app.command(epilog=EPILOG)
+def generate(
+    image: options.Image,
+    output: options.Output,
+    prompt: options.Prompt = None,
+    prompt_file: options.PromptFile = None,
+    negative_prompt: options.NegativePrompt = None,
+    camera: options.Camera = None,
+    tensors: options.Tensors = None,
+    server: options.Server = None,
+    size: options.Size = None,
+    num_frames: options.NumFrames = None,
+    steps: options.Steps = None,
+    solver: options.SolverName = None,
+    shift: options.Shift = None,
+    guidance: options.Guidance = None,
+    boundary: options.Boundary = None,
+    seed: options.Seed = 42,
+    checkpoint: options.Checkpoint = None,
+    config: options.Config = None,
+    gang_size: options.GangSize = None,
+    ulysses: options.Ulysses = None,
+    fsdp: options.Fsdp = None,
+) -> None:
+    """Make one clip, on a cluster of its own or (--server) on a running one."""
+    high, low = _guidance_scales(guidance)
+    request = VideoRequest(
+        prompt=_prompt_text(prompt, prompt_file),
+        image=image,
+        camera=_camera_files(camera),
+        options=VideoOptions(
+            negative_prompt=negative_prompt,
+            size=size,
+            num_frames=num_frames,
+            num_inference_steps=steps,
+            sampler=solver,
+            flow_shift=shift,
+            guidance_scale=high,
+            guidance_scale_2=low,
+            boundary_ratio=boundary,
+            seed=seed,
+            return_tensors=None if tensors is None else True,
+        ),
+    )
+    flags = ServerFlags(
+        config=config, checkpoint=checkpoint, gang_size=gang_size, ulysses=ulysses, fsdp=fsdp
+    )
+    _check_flags(flags, server)
+    outputs, console = Outputs(video=output, tensors=tensors), _console()
+    with _errors_as_exit_codes():
+        if server is None:
+            generate_embedded(flags, request, outputs, console)
+        else:
+            generate_remote(server, request, outputs, console)
+    print(output)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
+    if (prompt is None) == (prompt_file is None):
+        raise typer.BadParameter("give either --prompt or --prompt-file")
+    if prompt_file is None:
+        return prompt or ""
+    try:
+        return prompt_file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"--prompt-file {prompt_file} is not UTF-8 text") from error
+
+
+def _camera_files(folder: Path | None) -> CameraFiles | None:
+    if folder is None:
+        return None
+    files = CameraFiles(poses=folder / "poses.npy", intrinsics=folder / "intrinsics.npy")
+    missing = [path.name for path in (files.poses, files.intrinsics) if not path.is_file()]
+    if missing:
+        raise typer.BadParameter(f"--camera {folder} lacks {' and '.join(missing)}")
+    return files
+
+
+def _guidance_scales(text: str | None) -> tuple[float | None, float | None]:
+    if text is None:
+        return None, None
+    try:
+        high, low = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--guidance takes HIGH,LOW such as 5,5, not {text!r}") from error
+    return high, low
+
+
+def _check_flags(flags: ServerFlags, server: str | None) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in flags.given()]
+    if server is not None and given:
+        raise typer.BadParameter(f"{', '.join(given)} belong to the server that --server names")
+    if server is None and flags.checkpoint is None and flags.config is None:
+        raise typer.BadParameter("give --checkpoint (or a --config that names one), or --server")
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    """Prints an error of this project as one line; any other is a fault and keeps its trace."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except LingBotError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(_exit_code(error)) from None
+
+
+def _exit_code(error: LingBotError) -> ExitCode:
+    if isinstance(error, ServerUnreachableError):
+        return ExitCode.UNREACHABLE
+    if isinstance(error, ApiError) and error.is_callers_fault:
+        return ExitCode.BAD_INPUT
+    if isinstance(error, (InvalidInputError, ConfigurationError, CheckpointError)):
+        return ExitCode.BAD_INPUT
+    return ExitCode.FAILED

@@ -1,0 +1,59 @@
+"""What can go wrong on the client's side, on top of `model.errors`.
+
+LingBotError
+└── ClientError
+    ├── ApiError                the server answered with an error
+    ├── ServerUnreachableError  the server did not answer
+    └── VideoFailedError        the video ended as failed
+"""
+
+from model.errors import LingBotError
+
+
+class ClientError(LingBotError):
+    """Base of what the client raises."""
+
+
+class ApiError(ClientError):
+    """The server refused a call.
+
+    Args:
+        status_code: HTTP status.
+        message: What is wrong and what to do, as the server words it.
+        param: Name of the request field at fault, if one is.
+        code: Machine-readable kind, if the server names one.
+    """
+
+    def __init__(
+        self, status_code: int, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(status_code, message, param, code)
+        self.status_code = status_code
+        self.message = message
+        self.param = param
+        self.code = code
+
+    def __str__(self) -> str:
+        named = self.param is None or self.message.startswith(self.param)
+        return self.message if named else f"{self.param}: {self.message}"
+
+    @property
+    def is_callers_fault(self) -> bool:
+        """Whether the same request would be refused again."""
+        return 400 <= self.status_code < 500 and self.status_code not in (408, 429)
+
+
+class ServerUnreachableError(ClientError):
+    """No answer from the server."""
+
+
+class VideoFailedError(ClientError):
+    """The server accepted the request and could not finish it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"

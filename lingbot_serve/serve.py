@@ -1,0 +1,76 @@
+"""Runs the whole service in the foreground and takes it down again."""
+
+import io
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
+
+from rich.console import Console
+
+from deployments.config import ServeConfig
+
+
+@contextmanager
+def running_cluster(
+    config: ServeConfig, console: Console, *, drain_timeout_s: float
+) -> Iterator[str]:
+    """Brings up both applications on this machine and yields their address.
+
+    Inside, SIGTERM does what Ctrl-C does: it raises KeyboardInterrupt. Leaving drains the
+    applications and ends every process.
+
+    Args:
+        config: The whole service.
+        console: Where the start and the end are announced.
+        drain_timeout_s: Clips that run longer than this after the end are cancelled.
+
+    Raises:
+        LingBotError: Something cannot start; nothing is left running.
+    """
+    # Imported here because Ray takes seconds to import and `--help` needs none of it.
+    from deployments.launch import start_local
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    console.print(f"starting a cluster for {config.pipeline.checkpoint}")
+    with console.status("starting") as status:
+
+        def show(reasons: list[str]) -> None:
+            waiting_for = ", ".join(sorted(reason.partition(":")[0] for reason in reasons))
+            status.update(f"starting: waiting for {waiting_for}")
+
+        server = start_local(config, on_wait=show)
+    try:
+        with _sigterm_interrupts():
+            yield server.url
+    finally:
+        console.print("stopping the cluster")
+        # Ray reports the calls that a shutdown cuts off; stdout belongs to our results.
+        with redirect_stdout(io.StringIO()):
+            server.stop(drain_timeout_s=drain_timeout_s)
+
+
+def serve_until_stopped(config: ServeConfig, console: Console) -> None:
+    """Serves until Ctrl-C or SIGTERM, then finishes what runs; a second Ctrl-C does not wait."""
+    longest_s = config.pipeline.longest_clip_s
+    with running_cluster(config, console, drain_timeout_s=longest_s) as address:
+        print(f"serving on {address}", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            console.print("finishing the running clips; Ctrl-C again cancels them")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # Only once the cluster runs: ray.init installs a handler of its own.
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

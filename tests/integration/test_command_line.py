@@ -1,0 +1,190 @@
+"""The command line as a user runs it: real processes, a real cluster, the small checkpoint."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from lingbot_serve.cli import ExitCode
+from lingbot_serve.client import VideoClient, VideoOptions, VideoRequest
+from lingbot_serve.settings import free_port
+from model.checkpoint.layout import CheckpointPaths
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+INPUTS = [
+    *("--image", str(EXAMPLES / "image.png")),
+    *("--prompt-file", str(EXAMPLES / "prompt.txt")),
+    *("--camera", str(EXAMPLES / "camera")),
+    *("--size", "112x64"),
+]
+SHORT = ["--num-frames", "9", "--steps", "2", "--seed", "7"]
+LONG = ["--num-frames", "33", "--steps", "100"]
+START_TIMEOUT_S = 400.0
+STOP_TIMEOUT_S = 120.0
+JOB_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A `lingbot-serve serve` that is ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    """Runs the command in a folder of its own, with this tree's packages."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lingbot_serve", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[int, str]:
+    """Waits for a command's end and returns its exit code and what it printed."""
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    """Whether every process has ended within a few seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def cluster_flags(synthetic_checkpoint: CheckpointPaths) -> list[str]:
+    checkpoint = str(synthetic_checkpoint.root)
+    return ["--config", str(EXAMPLES / "cpu.yaml"), "--checkpoint", checkpoint]
+
+
+@pytest.fixture(scope="module")
+def server(cluster_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    url = f"http://127.0.0.1:{free_port()}"
+    process = start("serve", *cluster_flags, "--port", url.rpartition(":")[2], folder=folder)
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not is_ready(url):
+        assert process.poll() is None, finish(process, 1)[1]
+        assert time.monotonic() < deadline_s, "the server did not become ready"
+        time.sleep(0.5)
+    yield Server(process, url, folder)
+    if process.poll() is None:
+        process.terminate()
+        finish(process, STOP_TIMEOUT_S)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.timeout(600)
+def test_generate_on_a_cluster_of_its_own(cluster_flags: list[str], tmp_path: Path) -> None:
+    outputs = ["--output", "new/clip.mp4", "--tensors", "new/clip.safetensors"]
+    process = start("generate", *cluster_flags, *INPUTS, *SHORT, *outputs, folder=tmp_path)
+    started: set[psutil.Process] = set()
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        started |= set(psutil.Process(process.pid).children(recursive=True))
+        time.sleep(0.5)
+    code, output = finish(process, STOP_TIMEOUT_S)
+    assert code == ExitCode.DONE, output
+    assert output.splitlines()[-1] == "new/clip.mp4"
+    stages = ("text_encoder", "image_encoder", "vae_encoder", "denoiser", "vae_decoder")
+    assert [stage for stage in stages if f"{stage}: finished in" not in output] == []
+    assert started
+    assert all_gone(list(started))
+
+    tensors = load_file(tmp_path / "new/clip.safetensors")
+    frames, latents = tensors["frames"], tensors["latents"]
+    assert (frames.shape[0], frames.shape[3], frames.dtype) == (9, 3, np.uint8)
+    assert (latents.shape[:2], latents.dtype) == ((16, 3), np.float32)
+    assert (latents.shape[2] * 8, latents.shape[3] * 8) == frames.shape[1:3]
+    with av.open(str(tmp_path / "new/clip.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.average_rate, stream.frames) == (16, 9)
+
+
+@pytest.mark.timeout(600)
+def test_same_seed_gives_the_same_clip(server: Server, tmp_path: Path) -> None:
+    latents = []
+    for name in ("first", "second"):
+        flags = ["--server", server.url, "--output", f"{name}.mp4", "--tensors", name]
+        code, output = finish(
+            start("generate", *INPUTS, *SHORT, *flags, folder=tmp_path), JOB_TIMEOUT_S
+        )
+        assert code == ExitCode.DONE, output
+        latents.append(load_file(tmp_path / name)["latents"])
+    np.testing.assert_array_equal(*latents)
+
+
+def test_bad_input_names_its_field(server: Server, tmp_path: Path) -> None:
+    flags = ["--server", server.url, "--num-frames", "16", "--output", "clip.mp4"]
+    code, output = finish(start("generate", *INPUTS, *flags, folder=tmp_path), JOB_TIMEOUT_S)
+    assert code == ExitCode.BAD_INPUT
+    assert output == "error: num_frames: must be 4n+1, not 16; send 13 or 17\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_deletes_the_job(server: Server, tmp_path: Path) -> None:
+    flags = ["--server", server.url, "--output", "clip.mp4"]
+    process = start("generate", *INPUTS, *LONG, *flags, folder=tmp_path)
+    assert process.stdout is not None
+    while "denoiser: step" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, _ = finish(process, JOB_TIMEOUT_S)
+    assert code == ExitCode.INTERRUPTED
+    assert list(tmp_path.iterdir()) == []
+    listed = httpx.get(f"{server.url}/v1/videos").json()["data"]
+    assert [video["status"] for video in listed if video["status"] != "completed"] == []
+
+
+def test_wait_returns_the_finished_video(server: Server) -> None:
+    finished = httpx.get(f"{server.url}/v1/videos").json()["data"][0]
+    with VideoClient(server.url) as client:
+        assert client.wait(finished["id"]).progress == 100
+
+
+@pytest.mark.timeout(400)
+def test_sigterm_finishes_the_running_clip_and_leaves_no_process(server: Server) -> None:
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    assert len(family) > 5
+    with VideoClient(server.url) as client:
+        options = VideoOptions(size="112x64", num_frames=33, num_inference_steps=20)
+        created = client.create(VideoRequest("a", EXAMPLES / "image.png", options=options))
+        while client.retrieve(created.id).status == "queued":
+            time.sleep(0.1)
+    server.process.send_signal(signal.SIGTERM)
+    code, output = finish(server.process, STOP_TIMEOUT_S)
+    assert code == ExitCode.DONE, output
+    assert f"serving on {server.url}" in output
+    assert (server.folder / "data/videos" / created.id / "video.mp4").is_file()
+    assert all_gone(family)
