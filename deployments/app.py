@@ -23,6 +23,7 @@ from deployments.vae_encoder import VAEEncoderStage
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.config import DiTConfig, read_dit_config
 from model.errors import CheckpointError
+from model.verify import verify_weights
 
 PIPELINE = "pipeline"
 GATEWAY = "gateway"
@@ -42,7 +43,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         args: Read from YAML by Serve, or built in code.
 
     Raises:
-        CheckpointError: The checkpoint is incomplete.
+        CheckpointError: The checkpoint is incomplete or does not fit.
         ConfigurationError: The gang's Ulysses degree does not divide the heads.
     """
     paths, dit = check_checkpoint(args)
@@ -88,7 +89,7 @@ def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig
     """Holds a configuration against its checkpoint, before anything is started.
 
     Raises:
-        CheckpointError: A file is missing; the message lists all of them.
+        CheckpointError: A file is missing or does not fit; the message lists all faults.
         ConfigurationError: The Ulysses degree does not divide the DiT's heads.
     """
     paths = locate_checkpoint(config.checkpoint)
@@ -98,6 +99,7 @@ def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig
         raise CheckpointError(
             f"checkpoint {paths.root}: its DiT takes CLIP features, but it has no image encoder"
         )
+    verify_weights(paths)
     return paths, dit
 
 

@@ -47,7 +47,7 @@ def load_module(
         source: Where the tensors lie.
         key_of: Key on disk of a parameter or persistent buffer of the module. Tied parameters
             need only one of their keys on disk.
-        device: Where the weights go.
+        device: Where the weights go; on the meta device the check is all that is done.
         ignored: Prefixes of keys on disk that belong to no part of this module on purpose.
         constants: Values of the buffers that no file holds, by name: exactly all of them.
 
@@ -56,6 +56,8 @@ def load_module(
     """
     entries = list(_entries(module, key_of))
     _check(entries, source, ignored)
+    if device.type == "meta":
+        return
     _allocate(module, entries, device)
     _fill_constants(module, constants or {})
     tensors = _named_tensors(module)
