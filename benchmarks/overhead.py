@@ -19,10 +19,10 @@ import torch
 from ray import serve
 
 from benchmarks.report import median_and_p95_ms, write_report
-from deployments.app import PIPELINE
 from deployments.config import ServeConfig
 from deployments.launch import start_local
 from deployments.messages import GenerateRequest
+from deployments.names import PIPELINE
 from deployments.uploads import decode_image
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint

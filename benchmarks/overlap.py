@@ -20,10 +20,11 @@ import ray
 from ray import serve
 
 from benchmarks.report import write_report
-from deployments.app import GATEWAY, PIPELINE, build_gateway
+from deployments.app import build_gateway
 from deployments.config import GatewayConfig, Limits
 from deployments.launch import start_ray, wait_until_ready
 from deployments.messages import ClipSettings, DecodedVideo
+from deployments.names import GATEWAY, PIPELINE
 from deployments.pipeline import Pipeline
 from model.types import (
     FirstFrame,

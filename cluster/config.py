@@ -32,6 +32,9 @@ class GangConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Compute type of the program."
     )
+    attention: Literal["auto", "sdpa", "cudnn", "flash_attn"] = Field(
+        default="auto", description="Attention kernel of the program; auto leaves it to PyTorch."
+    )
     cpus_per_rank: PositiveFloat = Field(default=1.0, description="Logical CPUs Ray reserves.")
     gpus_per_rank: float = Field(
         default=1.0,

@@ -39,11 +39,13 @@ class DenoiserFactory:
         checkpoint: Directory of the checkpoint, on every node.
         dtype: `"float32"` or `"bfloat16"`.
         fsdp: Shard the weights over the gang.
+        attention: A value of `model.attention.AttentionBackend`.
     """
 
     checkpoint: str
     dtype: str
     fsdp: bool
+    attention: str = "auto"
 
     def __call__(self, context: RankContext) -> DenoiseProgram:
         """Reads this rank's share of the weights.
@@ -53,6 +55,7 @@ class DenoiserFactory:
         """
         import torch
 
+        from model.attention import AttentionBackend
         from model.checkpoint.layout import locate_checkpoint
         from model.denoiser import Denoiser
         from model.parallel.mesh import ParallelMesh
@@ -69,5 +72,6 @@ class DenoiserFactory:
             dtype=getattr(torch, self.dtype),
             mesh=mesh,
             fsdp=self.fsdp,
+            attention=AttentionBackend(self.attention),
         )
         return DenoiseProgram(denoiser)

@@ -16,6 +16,7 @@ from deployments.denoiser import DenoiserStage
 from deployments.gateway import Gateway
 from deployments.image_encoder import ImageEncoderStage
 from deployments.messages import Stage
+from deployments.names import GATEWAY, PIPELINE
 from deployments.pipeline import Pipeline
 from deployments.text_encoder import TextEncoderStage
 from deployments.vae_decoder import VAEDecoderStage
@@ -24,9 +25,6 @@ from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.config import DiTConfig, read_dit_config
 from model.errors import CheckpointError
 from model.verify import verify_weights
-
-PIPELINE = "pipeline"
-GATEWAY = "gateway"
 
 # Serve's default of 5 makes callers of quick stages wait in a back-off loop.
 _LIGHT_MAX_ONGOING = 100
@@ -60,7 +58,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         root, args.vae_encoder
     )
     gang = args.denoiser.gang
-    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang.dtype, gang.fsdp))
+    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang.dtype, gang.fsdp, gang.attention))
     vae_decoder = _stage(Stage.VAE_DECODER, VAEDecoderStage, args.vae_decoder, args).bind(
         root, args.vae_decoder
     )

@@ -9,8 +9,9 @@ import httpx
 import ray
 from ray import serve
 
-from deployments.app import GATEWAY, PIPELINE, build_gateway, build_pipeline, check_checkpoint
+from deployments.app import build_gateway, build_pipeline, check_checkpoint
 from deployments.config import ServeConfig
+from deployments.names import GATEWAY, PIPELINE
 from model.errors import LingBotError
 
 _POLL_S = 0.2

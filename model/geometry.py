@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import InvalidInputError
-from model.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, CameraPath, VideoShape
+from model.types import PATCH_SIZE, SPATIAL_STRIDE, TEMPORAL_STRIDE, CameraPath, VideoShape
 
-PATCH_SIZE = 2  # the DiT folds 2x2 latent pixels into one token
 RIGID_TOLERANCE = 1e-3  # float32 files and 5-decimal text both pass
 
 

@@ -17,6 +17,7 @@ FPS = 16
 TEMPORAL_STRIDE = 4
 SPATIAL_STRIDE = 8
 LATENT_CHANNELS = 16
+PATCH_SIZE = 2  # the DiT folds 2x2 latent pixels into one token
 
 
 class Solver(str, Enum):

@@ -1,5 +1,7 @@
 """A short clip through the whole DAG on GPUs: every stage on CUDA, the gang over NCCL.
 
+The gang takes every GPU and leaves a share of it to the other stages, as on a machine of eight.
+
 The weights are random, the DiT two blocks of full width, the VAE of full size.
 """
 
@@ -19,7 +21,7 @@ from model.checkpoint.synthetic import SyntheticSize, write_synthetic_checkpoint
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(540),
-    pytest.mark.skipif(torch.cuda.device_count() < 3, reason="needs 3 GPUs: a gang of 2 and one"),
+    pytest.mark.skipif(torch.cuda.device_count() not in (2, 4, 8), reason="needs 2, 4 or 8 GPUs"),
 ]
 
 FULL_WIDTH = SyntheticSize(
@@ -36,7 +38,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def config(checkpoint: Path, gang: dict[str, object]) -> dict[str, object]:
-    stage = {"num_cpus": 1, "num_gpus": 0.2, "device": "cuda"}
+    stage = {"num_cpus": 1, "num_gpus": 0.05, "device": "cuda"}
     return {
         "pipeline": {
             "checkpoint": str(checkpoint),
@@ -44,7 +46,9 @@ def config(checkpoint: Path, gang: dict[str, object]) -> dict[str, object]:
             "image_encoder": stage | {"dtype": "bfloat16"},
             "vae_encoder": stage,
             "vae_decoder": stage,
-            "denoiser": {"gang": {"device": "cuda", "dtype": "bfloat16", **gang}},
+            "denoiser": {
+                "gang": {"device": "cuda", "dtype": "bfloat16", "gpus_per_rank": 0.8, **gang}
+            },
         }
     }
 
@@ -66,15 +70,16 @@ def generate(folder: Path, settings: dict[str, object]) -> dict[str, np.ndarray]
     return load_file(folder / "clip.safetensors")
 
 
-def test_clip_of_a_gang_of_two_agrees_with_one_gpu(checkpoint, tmp_path):
+def test_clip_of_a_gang_agrees_with_one_gpu(checkpoint, tmp_path):
+    size = torch.cuda.device_count()
     alone = generate(tmp_path / "alone", config(checkpoint, {"size": 1}))
-    gang = generate(tmp_path / "gang", config(checkpoint, {"size": 2, "fsdp": True}))
+    gang = generate(tmp_path / "gang", config(checkpoint, {"size": size, "fsdp": True}))
     assert gang["latents"].shape == (16, 5, 58, 104)
     assert gang["frames"].shape == (17, 464, 832, 3)
     assert np.isfinite(gang["latents"]).all()
     difference = np.linalg.norm(gang["latents"] - alone["latents"])
     relative = difference / np.linalg.norm(alone["latents"])
-    print(f"latents of two GPUs against one after 8 steps in bf16: {relative:.2e}")
+    print(f"latents of {size} GPUs against one after 8 steps in bf16: {relative:.2e}")
     assert relative <= 0.05  # bf16 rounding of one forward is about 0.01
     with av.open(str(tmp_path / "gang" / "clip.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 17

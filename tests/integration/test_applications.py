@@ -9,9 +9,10 @@ import pytest
 import ray
 from ray import serve
 
-from deployments.app import GATEWAY, PIPELINE, build_gateway, build_pipeline
+from deployments.app import build_gateway, build_pipeline
 from deployments.launch import wait_until_ready
 from deployments.messages import GenerateRequest, VideoResult
+from deployments.names import GATEWAY, PIPELINE
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
 from model.types import SamplerSettings, VideoShape
 from tests.support.server import Server, body, small_config, wait_for, wait_for_step

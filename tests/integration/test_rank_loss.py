@@ -6,7 +6,7 @@ import time
 
 from ray import serve
 
-from deployments.app import PIPELINE
+from deployments.names import PIPELINE
 from tests.support.server import Server, body, wait_for, wait_for_step
 
 

@@ -1,0 +1,4 @@
+"""Names of the two Serve applications."""
+
+PIPELINE = "pipeline"
+GATEWAY = "gateway"

@@ -1,0 +1,127 @@
+"""Norms and attention of the DiT's blocks.
+
+Shapes: B batch, L tokens of the clip, l tokens on this rank, D width, N heads, H head size, S
+context rows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.attention import AttentionKernel
+from model.config import DiTConfig
+from model.parallel.sequence import SequenceParallel
+from model.rope import RotaryTable, rotate
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """Keys and values of one cross-attention, [B, S, N, H] each."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPrompt:
+    """What one block reads of a prompt: text rows, and image rows where there is the branch."""
+
+    text: KeyValue
+    image: KeyValue | None
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in float32, rounded before the weight as published."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return (
+            F.rms_norm(x_BLD.float(), x_BLD.shape[-1:], eps=self.eps).to(x_BLD.dtype) * self.weight
+        )
+
+
+class SelfAttention(nn.Module):
+    """All tokens of the clip to each other; split over ranks by heads."""
+
+    def __init__(
+        self, config: DiTConfig, sequence: SequenceParallel, attention: AttentionKernel
+    ) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(config.dim, config.dim) for _ in range(4))
+        self.norm_q = RMSNorm(config.dim, config.eps)
+        self.norm_k = RMSNorm(config.dim, config.eps)
+        self._num_heads = config.num_heads
+        self._sequence = sequence
+        self._attention = attention
+
+    def forward(self, x_BlD: Tensor, rope: RotaryTable, num_tokens: int) -> Tensor:
+        q_BlNH = rotate(split_heads(self.norm_q(self.q(x_BlD)), self._num_heads), rope)
+        k_BlNH = rotate(split_heads(self.norm_k(self.k(x_BlD)), self._num_heads), rope)
+        v_BlNH = split_heads(self.v(x_BlD), self._num_heads)
+        qkv = self._sequence.before_attention(torch.stack([q_BlNH, k_BlNH, v_BlNH]), num_tokens)
+        out_BlNH = self._sequence.after_attention(self._attention(*qkv.unbind(0)))
+        projected: Tensor = self.o(out_BlNH.flatten(2))
+        return projected
+
+
+class CrossAttention(nn.Module):
+    """Tokens to the prompt, and to the CLIP features where the checkpoint has the branch."""
+
+    def __init__(self, config: DiTConfig, attention: AttentionKernel) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(config.dim, config.dim) for _ in range(4))
+        self.norm_q = RMSNorm(config.dim, config.eps)
+        self.norm_k = RMSNorm(config.dim, config.eps)
+        if config.image_dim is not None:
+            self.k_img, self.v_img = (nn.Linear(config.dim, config.dim) for _ in range(2))
+            self.norm_k_img = RMSNorm(config.dim, config.eps)
+        self._num_heads = config.num_heads
+        self._attention = attention
+
+    def condition(self, text_BSD: Tensor, image_BSD: Tensor | None) -> BlockPrompt:
+        """Keys and values of a prompt, which no timestep changes."""
+        text = self._key_value(self.norm_k(self.k(text_BSD)), self.v(text_BSD))
+        if image_BSD is None:
+            return BlockPrompt(text, None)
+        image = self._key_value(self.norm_k_img(self.k_img(image_BSD)), self.v_img(image_BSD))
+        return BlockPrompt(text, image)
+
+    def _key_value(self, key_BSD: Tensor, value_BSD: Tensor) -> KeyValue:
+        heads = self._num_heads
+        return KeyValue(split_heads(key_BSD, heads), split_heads(value_BSD, heads))
+
+    def forward(self, x_BlD: Tensor, prompt: BlockPrompt) -> Tensor:
+        q_BlNH = split_heads(self.norm_q(self.q(x_BlD)), self._num_heads)
+        out_BlNH = self._attention(q_BlNH, prompt.text.key, prompt.text.value)
+        if prompt.image is not None:
+            out_BlNH = out_BlNH + self._attention(q_BlNH, prompt.image.key, prompt.image.value)
+        projected: Tensor = self.o(out_BlNH.flatten(2))
+        return projected
+
+
+def split_heads(x_BSD: Tensor, num_heads: int) -> Tensor:
+    """[B, S, D] to [B, S, N, H]."""
+    return x_BSD.view(*x_BSD.shape[:2], num_heads, -1)
+
+
+def modulate(x_BlD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x * (1 + scale) + shift."""
+    return x_BlD * (1 + scale) + shift
+
+
+def linear_fp32(x: Tensor, linear: nn.Module) -> Tensor:
+    """A linear layer computed in float32 whatever its weights are stored in."""
+    assert isinstance(linear, nn.Linear)
+    return F.linear(x.float(), linear.weight.float(), linear.bias.float())
+
+
+def layer_norm_fp32(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """An affine layer norm computed in float32 whatever its weights are stored in."""
+    weight, bias = norm.weight.float(), norm.bias.float()
+    return F.layer_norm(x.float(), norm.normalized_shape, weight, bias, norm.eps)
