@@ -9,8 +9,8 @@ from transformers import CLIPVisionModel
 from model.checkpoint.image_encoder import VisionTower, open_vision_tower
 from model.checkpoint.layout import CheckpointPaths
 from model.checkpoint.load import load_module
+from model.images import resize_image
 from model.types import ImageEmbeds, UInt8Array
-from model.vae_encoder import resize_image
 
 # CLIP's training statistics, for RGB in [0, 1].
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
