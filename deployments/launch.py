@@ -154,7 +154,7 @@ def wait_until_ready(
 
 def _not_ready(url: str) -> list[str]:
     try:
-        response = httpx.get(f"{url}/readyz", timeout=_DRAIN_GRACE_S)
+        response = httpx.get(f"{url}/readyz", timeout=_DRAIN_GRACE_S, trust_env=False)
     except httpx.TransportError:
         return ["gateway: not listening yet"]
     if response.status_code == 200:

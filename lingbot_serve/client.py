@@ -4,6 +4,7 @@ import mimetypes
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -117,7 +118,9 @@ class VideoClient:
     """
 
     def __init__(self, base_url: str, *, timeout_s: float = 60.0) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s)
+        # A proxy of the environment is for the outside; this machine is not behind it.
+        trust_env = not _is_loopback(httpx.URL(base_url).host)
+        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, trust_env=trust_env)
 
     def __enter__(self) -> "VideoClient":
         return self
@@ -232,6 +235,13 @@ def require_completed(video: Video) -> Video:
         return video
     error = video.error or VideoError(code="unknown", message=f"the video is {video.status}")
     raise VideoFailedError(error.code, error.message)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _upload(path: Path) -> tuple[str, bytes, str]:

@@ -100,6 +100,15 @@ def test_watch_polls_at_the_servers_pace(server: ScriptedServer) -> None:
     assert 0.3 <= time.monotonic() - began < 0.9
 
 
+def test_a_proxy_is_not_asked_for_this_machine(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    server.will_answer(video(status="queued"))
+    with VideoClient(server.url) as client:
+        assert client.retrieve("v").status == "queued"
+
+
 def test_failed_video_raises_with_its_code(server: ScriptedServer) -> None:
     server.will_answer(video(status="failed", error={"code": "rank_died", "message": "rank 1"}))
     with VideoClient(server.url) as client, pytest.raises(VideoFailedError) as caught:
