@@ -133,6 +133,27 @@ def test_generate_on_a_cluster_of_its_own(cluster_flags: list[str], tmp_path: Pa
 
 
 @pytest.mark.timeout(600)
+def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -> None:
+    inputs = ["--image", str(golden / "case/image.png"), "--camera", str(golden / "case")]
+    prompt = ["--prompt-file", str(golden / "case/prompt.txt")]
+    sampling = ["--size", "160x96", "--num-frames", "17", "--steps", "6", "--seed", "42"]
+    published = ["--solver", "unipc", "--shift", "10", "--guidance", "5,5", "--boundary", "0.947"]
+    gang = ["--checkpoint", str(golden / "checkpoint"), "--gang-size", "2", "--fsdp"]
+    outputs = ["--output", "clip.mp4", "--tensors", "clip.safetensors"]
+    command = ["generate", *inputs, *prompt, *sampling, *published, *gang, *outputs]
+    code, output = finish(start(*command, folder=tmp_path), START_TIMEOUT_S)
+    assert code == ExitCode.DONE, output
+    ours = load_file(tmp_path / "clip.safetensors")
+    expected = load_file(golden / "case/expected.safetensors")
+    final = expected["latent_steps"][-1]
+    assert np.linalg.norm(ours["latents"] - final) <= 1e-3 * np.linalg.norm(final)
+    video = expected["video"].clip(-1, 1).transpose(1, 2, 3, 0)
+    published_bytes = ((video + 1) / 2 * 255).astype(np.uint8)
+    difference = np.abs(ours["frames"].astype(np.float32) - published_bytes)
+    assert difference.mean() * 2 / 255 <= 2e-3
+
+
+@pytest.mark.timeout(600)
 def test_same_seed_gives_the_same_clip(server: Server, tmp_path: Path) -> None:
     latents = []
     for name in ("first", "second"):
