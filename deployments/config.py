@@ -241,8 +241,18 @@ class ServeConfig(_Settings):
         try:
             raw = yaml.safe_load(Path(path).read_text())
             return cls.model_validate(merge(raw if isinstance(raw, dict) else {}, overrides))
-        except (OSError, yaml.YAMLError, ValidationError) as error:
+        except ValidationError as error:
+            raise ConfigurationError(f"{path}: {explain(error)}") from error
+        except (OSError, yaml.YAMLError) as error:
             raise ConfigurationError(f"{path}: {error}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with some settings, a line each: where, and why."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    where = [".".join(map(str, fault["loc"])) or "file" for fault in faults]
+    why = [fault["msg"].removeprefix("Value error, ") for fault in faults]
+    return "\n".join(map(": ".join, zip(where, why, strict=True)))
 
 
 def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:

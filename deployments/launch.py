@@ -1,6 +1,7 @@
 """A local cluster with both applications, for as long as a process wants it."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -80,10 +81,12 @@ def start_local(
     Raises:
         CheckpointError: The checkpoint is incomplete; nothing was started.
         ConfigurationError: The configuration does not fit the checkpoint; nothing was started.
-        StartupError: A deployment failed or was not ready in time; nothing is left running.
+        StartupError: The address is taken, or a deployment failed or was not ready in time;
+            nothing is left running.
     """
-    check_checkpoint(config.pipeline)
     host, port = host or config.http.host, port or config.http.port
+    _check_address(host, port)
+    check_checkpoint(config.pipeline)
     try:
         start_ray(num_cpus=config.logical_cpus)
         url = deploy(config, host=host, port=port)
@@ -92,6 +95,18 @@ def start_local(
         _stop_all()
         raise
     return LocalServer(url)
+
+
+def _check_address(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartupError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another port"
+            ) from error
 
 
 def start_ray(*, num_cpus: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from deployments.config import ServeConfig
+from deployments.config import ServeConfig, explain
 from model.errors import ConfigurationError
 
 Settings = dict[str, object]
@@ -59,7 +59,7 @@ def read_settings(flags: ServerFlags) -> ServeConfig:
     try:
         return ServeConfig.model_validate(overrides)
     except ValidationError as error:
-        raise ConfigurationError(f"cannot serve with these options: {error}") from error
+        raise ConfigurationError(f"cannot serve with these options: {explain(error)}") from error
 
 
 def free_port() -> int:
