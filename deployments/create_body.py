@@ -19,6 +19,7 @@ _MAX_PARTS = 40
 _REMEDIES = {
     "extra_forbidden": "is no field of this API; leave it out",
     "missing": "is required",
+    "model_type": "must be one JSON object",
     "string_pattern_mismatch": "must be WxH in pixels, such as 832x480",
 }
 
@@ -65,7 +66,8 @@ def validate(fields: object) -> VideoCreate:
         return VideoCreate.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "num_frames"
+        whole = "num_frames" if first["type"] == "value_error" else "body"
+        field = ".".join(str(part) for part in first["loc"]) or whole
         message = first["msg"].removeprefix("Value error, ")
         problem = _REMEDIES.get(first["type"], message[:1].lower() + message[1:])
         raise InvalidInputError(field, problem) from error

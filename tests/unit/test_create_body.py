@@ -105,6 +105,11 @@ def test_broken_json_is_refused(client: TestClient, text: bytes) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body")
 
 
+def test_a_body_that_is_no_object_is_named_as_such(client: TestClient) -> None:
+    answer = client.post("/v1/videos", content=b"[]", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body")
+
+
 def test_a_content_length_that_is_no_number(client: TestClient) -> None:
     headers = {"content-type": "application/json", "content-length": "many"}
     answer = client.post("/v1/videos", content=b"{}", headers=headers)
