@@ -35,6 +35,9 @@ class GangConfig(BaseModel):
     attention: Literal["auto", "sdpa", "cudnn", "flash_attn"] = Field(
         default="auto", description="Attention kernel of the program; auto leaves it to PyTorch."
     )
+    compiled: bool = Field(
+        default=False, description="Run the program through torch.compile; for GPUs."
+    )
     cpus_per_rank: PositiveFloat = Field(default=1.0, description="Logical CPUs Ray reserves.")
     gpus_per_rank: float = Field(
         default=1.0,

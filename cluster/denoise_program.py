@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.config import GangConfig
 from cluster.program import Control, RankContext
 from model.types import DenoiseRequest
 
@@ -37,15 +38,11 @@ class DenoiserFactory:
 
     Args:
         checkpoint: Directory of the checkpoint, on every node.
-        dtype: `"float32"` or `"bfloat16"`.
-        fsdp: Shard the weights over the gang.
-        attention: A value of `model.attention.AttentionBackend`.
+        config: The gang; its dtype, sharding, attention and compilation are the model's.
     """
 
     checkpoint: str
-    dtype: str
-    fsdp: bool
-    attention: str = "auto"
+    config: GangConfig
 
     def __call__(self, context: RankContext) -> DenoiseProgram:
         """Reads this rank's share of the weights.
@@ -69,9 +66,10 @@ class DenoiserFactory:
         denoiser = Denoiser.load(
             locate_checkpoint(self.checkpoint),
             device=device,
-            dtype=getattr(torch, self.dtype),
+            dtype=getattr(torch, self.config.dtype),
             mesh=mesh,
-            fsdp=self.fsdp,
-            attention=AttentionBackend(self.attention),
+            fsdp=self.config.fsdp,
+            attention=AttentionBackend(self.config.attention),
+            compiled=self.config.compiled,
         )
         return DenoiseProgram(denoiser)

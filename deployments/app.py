@@ -58,7 +58,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         root, args.vae_encoder
     )
     gang = args.denoiser.gang
-    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang.dtype, gang.fsdp, gang.attention))
+    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang))
     vae_decoder = _stage(Stage.VAE_DECODER, VAEDecoderStage, args.vae_decoder, args).bind(
         root, args.vae_decoder
     )

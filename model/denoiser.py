@@ -22,7 +22,7 @@ from model.dit import ClipCondition, DiT
 from model.errors import ConfigurationError
 from model.layers import BlockPrompt
 from model.parallel.mesh import ParallelMesh
-from model.parallel.parallelize import shard_dit
+from model.parallel.parallelize import compile_blocks, shard_dit
 from model.parallel.sequence import NoSequenceParallel
 from model.scheduler import NUM_TRAIN_TIMESTEPS, FlowSolver
 from model.types import (
@@ -99,6 +99,7 @@ class Denoiser:
         mesh: ParallelMesh | None = None,
         fsdp: bool = False,
         attention: AttentionBackend = AttentionBackend.AUTO,
+        compiled: bool = False,
     ) -> "Denoiser":
         """Builds both experts on the meta device and reads this rank's part of their weights.
 
@@ -109,6 +110,7 @@ class Denoiser:
             mesh: The gang's ranks; None for one process alone.
             fsdp: Shard the weights over the mesh.
             attention: Which attention kernel.
+            compiled: Run the blocks through torch.compile.
 
         Raises:
             ConfigurationError: The Ulysses degree does not divide the heads, or FSDP without mesh.
@@ -122,6 +124,8 @@ class Denoiser:
 
         def load_expert(name: str) -> DiT:
             dit = build_dit(config, device=device, dtype=dtype, mesh=mesh, attention=attention)
+            if compiled:
+                compile_blocks(dit)
             if mesh is not None and fsdp:
                 shard_dit(dit, mesh.everyone)
             source = open_safetensors(checkpoint.root / name, "diffusion_pytorch_model")

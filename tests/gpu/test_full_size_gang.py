@@ -7,6 +7,7 @@ differ from one GPU only in the order of sums, so they must lie closer to it tha
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from model.checkpoint.load import load_module
 from model.config import DiTConfig
 from model.denoiser import build_dit
 from model.parallel.mesh import ParallelMesh
-from model.parallel.parallelize import shard_dit
+from model.parallel.parallelize import compile_blocks, shard_dit
 from tests.support.random_weights import RandomSource
 
 pytestmark = [
@@ -28,51 +29,68 @@ pytestmark = [
 ]
 
 LATENT = (5, 60, 104)  # 17 frames of 480x832: 7,800 tokens
-GANGS = [  # world size, sharded, dtype
-    (1, False, "float32"),
-    (1, False, "bfloat16"),
-    (2, False, "bfloat16"),
-    (4, False, "bfloat16"),
-    (4, True, "bfloat16"),
-]
 
 
-def name_of(world_size: int, fsdp: bool, dtype: str) -> str:
-    return f"{world_size}-{fsdp}-{dtype}"
+class Kind(NamedTuple):
+    """One way to run the forward."""
+
+    world_size: int
+    dtype: str = "bfloat16"
+    fsdp: bool = False
+    compiled: bool = False
+
+    @property
+    def label(self) -> str:
+        flags = [name for name in ("fsdp", "compiled") if getattr(self, name)]
+        return "-".join([str(self.world_size), self.dtype, *flags])
 
 
-def possible() -> list[tuple[int, bool, str]]:
-    return [gang for gang in GANGS if gang[0] <= torch.cuda.device_count()]
+EXACT, ALONE = Kind(1, "float32"), Kind(1)
+GANGS = [Kind(2), Kind(4), Kind(4, fsdp=True)]
+COMPILED = [Kind(1, compiled=True), Kind(4, fsdp=True, compiled=True)]
+
+
+def possible() -> list[Kind]:
+    kinds = [EXACT, ALONE, *GANGS, *COMPILED]
+    return [kind for kind in kinds if kind.world_size <= torch.cuda.device_count()]
 
 
 @pytest.fixture(scope="module")
 def flows(tmp_path_factory):
     out = tmp_path_factory.mktemp("flows")
-    for gang in possible():
-        mp.start_processes(_rank, args=(gang, str(out)), nprocs=gang[0], start_method="spawn")
-    return {gang: torch.load(out / f"{name_of(*gang)}.pt") for gang in possible()}
+    for kind in possible():
+        mp.start_processes(_rank, args=(kind, str(out)), nprocs=kind.world_size)
+    return {kind: torch.load(out / f"{kind.label}.pt") for kind in possible()}
 
 
 def test_gangs_differ_less_than_bf16_rounding(flows):
-    exact, alone = flows[GANGS[0]], flows[GANGS[1]]
-    rounding = error(alone, exact)
+    rounding = error(flows[ALONE], flows[EXACT])
     print(f"bf16 against float32 on one GPU: {rounding:.2e}")
-    differences = {gang: error(flows[gang], alone) for gang in possible()[2:]}
-    for (world_size, fsdp, _), difference in differences.items():
-        print(f"{world_size} GPUs, fsdp {fsdp}, against one GPU: {difference:.2e}")
+    differences = {k: error(flows[k], flows[ALONE]) for k in possible() if k in GANGS}
+    for kind, difference in differences.items():
+        print(f"{kind.label} against one GPU: {difference:.2e}")
     assert rounding < 0.1  # random weights in 40 blocks; anything worse is no rounding
     assert all(difference <= rounding for difference in differences.values())
+
+
+def test_compiled_blocks_round_no_worse(flows):
+    rounding = error(flows[ALONE], flows[EXACT])
+    for kind in possible():
+        if kind in COMPILED:
+            compiled = error(flows[kind], flows[EXACT])
+            print(f"{kind.label} against float32: {compiled:.2e}")
+            assert compiled <= 1.2 * rounding
 
 
 def error(ours: torch.Tensor, expected: torch.Tensor) -> float:
     return float((ours - expected).norm() / expected.norm())
 
 
-def _rank(rank: int, gang: tuple[int, bool, str], out: str) -> None:
-    world_size, fsdp, dtype = gang
+def _rank(rank: int, kind: Kind, out: str) -> None:
+    world_size, dtype = kind.world_size, kind.dtype
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
-    rendezvous = f"file://{os.path.join(out, name_of(*gang))}.store"
+    rendezvous = f"file://{os.path.join(out, kind.label)}.store"
     dist.init_process_group("nccl", rendezvous, rank=rank, world_size=world_size, device_id=device)
     mesh = ParallelMesh.create(world_size=world_size, ulysses_degree=world_size, device_type="cuda")
     dit = build_dit(
@@ -83,14 +101,16 @@ def _rank(rank: int, gang: tuple[int, bool, str], out: str) -> None:
         attention=AttentionBackend.SDPA if dtype == "float32" else AttentionBackend.AUTO,
     )
     source = RandomSource(dit, device)
-    if fsdp:
+    if kind.compiled:
+        compile_blocks(dit)
+    if kind.fsdp:
         shard_dit(dit, mesh.everyone)
     load_module(dit, source, device=device)
     flow, seconds = _forward(dit, device)
     if rank == 0:
         peak = torch.cuda.max_memory_allocated() / 2**30
-        print(f"{name_of(*gang)}: {seconds:.3f} s a forward, peak {peak:.1f} GiB", flush=True)
-        torch.save(flow.cpu(), Path(out) / f"{name_of(*gang)}.pt")
+        print(f"{kind.label}: {seconds:.3f} s a forward, peak {peak:.1f} GiB", flush=True)
+        torch.save(flow.cpu(), Path(out) / f"{kind.label}.pt")
     dist.destroy_process_group()
 
 
@@ -101,7 +121,7 @@ def _forward(dit: torch.nn.Module, device: torch.device) -> tuple[torch.Tensor, 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), keep_modulations=False)
+    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), keep_modulations=True)
     prompt = dit.condition_prompt(draw(77, 4096), None)
     latent, timestep = draw(16, *LATENT), torch.tensor(900, device=device)
     dit(latent, timestep, clip, prompt)  # warm up
