@@ -5,6 +5,7 @@ The loop is that of `wan/image2video.py` (Robbyant/lingbot-world, 6ca87d4).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -122,18 +123,17 @@ class Denoiser:
         elif fsdp:
             raise ConfigurationError("fsdp shards over a mesh; give one or switch fsdp off")
 
-        def load_expert(name: str) -> DiT:
+        def load_expert(directory: Path) -> DiT:
             dit = build_dit(config, device=device, dtype=dtype, mesh=mesh, attention=attention)
             if compiled:
                 compile_blocks(dit)
             if mesh is not None and fsdp:
                 shard_dit(dit, mesh.everyone)
-            source = open_safetensors(checkpoint.root / name, "diffusion_pytorch_model")
+            source = open_safetensors(directory, "diffusion_pytorch_model")
             load_module(dit, source, dit_key_map(checkpoint.layout), device=device)
             return dit
 
-        high, low = checkpoint.high_noise.name, checkpoint.low_noise.name
-        experts = Experts(load_expert(high), load_expert(low))
+        experts = Experts(load_expert(checkpoint.high_noise), load_expert(checkpoint.low_noise))
         return cls(experts, device, modulation_budget(device, mesh))
 
     @property
