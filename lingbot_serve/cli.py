@@ -10,12 +10,18 @@ import yaml
 from rich.console import Console
 
 from deployments.serve_config import serve_config
-from lingbot_serve import options
+from lingbot_serve import options, simulate_options
 from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
 from lingbot_serve.errors import ApiError, ServerUnreachableError
 from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
 from lingbot_serve.serve import serve_until_stopped
 from lingbot_serve.settings import ServerFlags, read_settings
+from lingbot_serve.simulate import (
+    SimulationSettings,
+    as_json,
+    compare_policies,
+    print_comparison,
+)
 from model.errors import CheckpointError, ConfigurationError, InvalidInputError, LingBotError
 
 
@@ -124,6 +130,45 @@ def generate(
         else:
             generate_remote(server, request, outputs, console)
     print(output)
+
+
+@app.command(epilog=EPILOG)
+def simulate(
+    trace: simulate_options.TraceName = "bursts",
+    jobs: simulate_options.Jobs = 10_000,
+    load: simulate_options.Load = 0.3,
+    gpus: simulate_options.Gpus = 512,
+    gang_size: simulate_options.GangSize = 8,
+    cold_start: simulate_options.ColdStart = 120.0,
+    node_mtbf: simulate_options.NodeMtbf = None,
+    policy: simulate_options.Policy = simulate_options.PolicyName.BOTH,
+    drain_target: simulate_options.DrainTarget = 60.0,
+    target_requests: simulate_options.TargetRequests = 2.0,
+    price: simulate_options.Price = 2.5,
+    seed: simulate_options.Seed = 0,
+    json: simulate_options.Json = False,
+) -> None:
+    """Simulate how scaling policies would serve a trace; starts no cluster."""
+    settings = SimulationSettings(
+        trace=trace,
+        num_jobs=jobs,
+        load=load,
+        num_gpus=gpus,
+        gang_size=gang_size,
+        cold_start_s=cold_start,
+        node_mtbf_h=node_mtbf,
+        policy=policy,
+        drain_target_s=drain_target,
+        target_requests=target_requests,
+        price=price,
+        seed=seed,
+    )
+    with _errors_as_exit_codes():
+        comparison = compare_policies(settings)
+    if json:
+        print(as_json(settings, comparison))
+    else:
+        print_comparison(comparison, Console(highlight=False))
 
 
 def _console() -> Console:

@@ -1,0 +1,185 @@
+"""Traces: when clips arrive and what they cost."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from autoscaling.cost import CostModel, latent_tokens
+
+Floats = npt.NDArray[np.float64]
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Clips in the order of their arrival.
+
+    Args:
+        arrival_s: When each arrives, never falling, [N].
+        gpu_s: GPU-seconds that each takes on a gang, positive, [N].
+    """
+
+    arrival_s: Floats
+    gpu_s: Floats
+
+    def __post_init__(self) -> None:
+        if self.arrival_s.shape != self.gpu_s.shape or self.arrival_s.ndim != 1:
+            raise ValueError(f"a trace of {self.arrival_s.shape} arrivals, {self.gpu_s.shape} jobs")
+        if not len(self.arrival_s):
+            raise ValueError("a trace needs at least one job")
+        if not (np.isfinite(self.arrival_s).all() and np.isfinite(self.gpu_s).all()):
+            raise ValueError("arrivals and costs must be finite")
+        if (np.diff(self.arrival_s) < 0).any() or self.arrival_s[0] < 0 or (self.gpu_s <= 0).any():
+            raise ValueError("arrivals must be sorted and not negative, costs positive")
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipKind:
+    """One entry of a mix.
+
+    Args:
+        num_frames: Pixel frames.
+        height: Pixels.
+        width: Pixels.
+        num_steps: Solver steps.
+        share: Of the jobs; the shares of a mix are scaled to 1.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    num_steps: int
+    share: float
+
+
+# An assumption, not a measurement: mostly short clips and drafts, a few that cost 70 times more.
+MIXED = (
+    ClipKind(81, 480, 832, 20, 0.35),
+    ClipKind(81, 480, 832, 70, 0.35),
+    ClipKind(161, 480, 832, 70, 0.2),
+    ClipKind(81, 720, 1280, 70, 0.07),
+    ClipKind(161, 720, 1280, 70, 0.03),
+)
+
+
+def draw_costs(
+    num_jobs: int,
+    gang_size: int,
+    rng: np.random.Generator,
+    *,
+    mix: Sequence[ClipKind] = MIXED,
+    model: CostModel | None = None,
+) -> Floats:
+    """GPU-seconds of clips drawn from a mix, [num_jobs]."""
+    model = model or CostModel()
+    costs = [
+        model.clip_gpu_s(
+            latent_tokens(kind.num_frames, kind.height, kind.width), kind.num_steps, gang_size
+        )
+        for kind in mix
+    ]
+    shares = np.array([kind.share for kind in mix])
+    return rng.choice(np.array(costs), size=num_jobs, p=shares / shares.sum())
+
+
+def poisson_arrivals(num_jobs: int, rate_per_s: float, rng: np.random.Generator) -> Floats:
+    """Independent arrivals at a constant rate, [num_jobs] in seconds."""
+    return np.asarray(np.cumsum(rng.exponential(1 / rate_per_s, num_jobs)))
+
+
+def burst_arrivals(
+    num_jobs: int,
+    rate_per_s: float,
+    rng: np.random.Generator,
+    *,
+    quiet_s: float = 3600.0,
+    burst_s: float = 600.0,
+    peak_ratio: float = 10.0,
+) -> Floats:
+    """Arrivals whose rate jumps between quiet and burst, both of exponential length.
+
+    Args:
+        num_jobs: Arrivals.
+        rate_per_s: Mean rate over both.
+        rng: Source of chance.
+        quiet_s: Mean length of a quiet time.
+        burst_s: Mean length of a burst.
+        peak_ratio: Rate in a burst over the rate in a quiet time.
+    """
+    low = rate_per_s * (quiet_s + burst_s) / (quiet_s + burst_s * peak_ratio)
+    cycles = math.ceil(1.5 * num_jobs / (rate_per_s * (quiet_s + burst_s))) + 20
+    lengths_s = rng.exponential(np.tile([quiet_s, burst_s], cycles))
+    rates = np.tile([low, low * peak_ratio], cycles)
+    return _with_rate(num_jobs, lengths_s, rates, rng)
+
+
+def diurnal_arrivals(
+    num_jobs: int, rate_per_s: float, rng: np.random.Generator, *, swing: float = 0.9
+) -> Floats:
+    """Arrivals whose rate follows the sun: a sine over the day, in steps of five minutes.
+
+    Args:
+        num_jobs: Arrivals.
+        rate_per_s: Mean rate over a day, which begins at its lowest.
+        rng: Source of chance.
+        swing: Half the distance between the highest and the lowest rate, over the mean.
+    """
+    step_s = 300.0
+    steps = math.ceil(2 * num_jobs / rate_per_s / step_s) + math.ceil(DAY_S / step_s)
+    middle_s = (np.arange(steps) + 0.5) * step_s
+    rates = rate_per_s * (1 - swing * np.cos(2 * math.pi * middle_s / DAY_S))
+    return _with_rate(num_jobs, np.full(steps, step_s), rates, rng)
+
+
+def _with_rate(num_jobs: int, lengths_s: Floats, rates: Floats, rng: np.random.Generator) -> Floats:
+    """Arrivals at piecewise constant rates: a Poisson process of rate 1 in a bent time.
+
+    The pieces are repeated where they are too short.
+    """
+    unit = np.cumsum(rng.exponential(1.0, num_jobs))
+    repeats = math.ceil(unit[-1] / float(lengths_s @ rates))
+    lengths_s, rates = np.tile(lengths_s, repeats), np.tile(rates, repeats)
+    ends_s = np.concatenate([[0.0], np.cumsum(lengths_s)])
+    expected = np.concatenate([[0.0], np.cumsum(lengths_s * rates)])
+    return np.asarray(np.interp(unit, expected, ends_s))
+
+
+def read_trace(path: Path, gang_size: int, *, model: CostModel | None = None) -> Trace:
+    """A recorded trace: one JSON object a line, in any order.
+
+    Each has `arrival_s` and either `gpu_s` or all of `num_frames`, `height`, `width`, `num_steps`.
+    Arrivals are shifted so that the first is at 0.
+
+    Raises:
+        ValueError: A line cannot be read; it is named.
+    """
+    model = model or CostModel()
+    jobs: list[tuple[float, float]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                jobs.append(_read_job(line, gang_size, model))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}:{number}: {error!r}") from error
+    if not jobs:
+        raise ValueError(f"{path} has no jobs")
+    jobs.sort()
+    arrivals, costs = np.array(jobs, dtype=np.float64).T
+    return Trace(arrivals - arrivals[0], costs.copy())
+
+
+def _read_job(line: str, gang_size: int, model: CostModel) -> tuple[float, float]:
+    job = json.loads(line)
+    if "gpu_s" in job:
+        return float(job["arrival_s"]), float(job["gpu_s"])
+    tokens = latent_tokens(int(job["num_frames"]), int(job["height"]), int(job["width"]))
+    return float(job["arrival_s"]), model.clip_gpu_s(tokens, int(job["num_steps"]), gang_size)

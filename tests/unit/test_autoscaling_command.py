@@ -1,0 +1,63 @@
+"""`lingbot-serve simulate`: its table, its JSON, and what it refuses."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lingbot_serve.cli import ExitCode, app
+
+SMALL = ["simulate", "--jobs", "500", "--gpus", "64"]
+ENVIRONMENT = {"TERMINAL_WIDTH": "200", "COLUMNS": "200"}
+
+
+def output(*flags: str) -> str:
+    """Runs a small simulation."""
+    result = CliRunner().invoke(app, [*SMALL, *flags], env=ENVIRONMENT)
+    assert result.exit_code == ExitCode.DONE, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("trace", ["poisson", "bursts", "diurnal"])
+def test_json_holds_both_policies_and_the_bounds(trace):
+    report = json.loads(output("--trace", trace, "--json", "--seed", "5"))
+    assert report["num_jobs"] == 500
+    assert report["settings"]["seed"] == 5
+    assert set(report["reports"]) == {"work", "requests"}
+    for each in report["reports"].values():
+        assert report["bounds"]["wait"]["p95_s"] <= each["wait"]["p95_s"]
+        assert report["bounds"]["least_gpu_hours"] <= each["gpu_hours"]
+        assert each["cost"] == pytest.approx(2.5 * each["gpu_hours"])
+
+
+def test_seed_decides():
+    assert output("--json") == output("--json")
+    assert output("--json") != output("--json", "--seed", "1")
+
+
+def test_table_shows_the_chosen_policy():
+    text = output("--policy", "work", "--node-mtbf", "50")
+    assert "work" in text
+    assert "clairvoyant" in text
+    assert "requests" not in text
+
+
+def test_file_is_replayed(tmp_path):
+    file = tmp_path / "trace.jsonl"
+    file.write_text('{"arrival_s": 0, "gpu_s": 800}\n{"arrival_s": 9, "gpu_s": 800}\n')
+    assert json.loads(output("--trace", str(file), "--json"))["num_jobs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--trace", "weekly"], "No such file"),
+        (["--gpus", "4"], "no gang of 8 fits onto 4 GPUs"),
+        (["--policy", "fast"], "fast"),
+        (["--jobs", "0"], "--jobs"),
+    ],
+)
+def test_refusals(flags, message):
+    result = CliRunner().invoke(app, [*SMALL, *flags], env=ENVIRONMENT)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert message in result.output
