@@ -152,9 +152,13 @@ context = types.SimpleNamespace(
 answer = policy(context) if {name == "GangPolicy"} else policy({{"key": context}})
 print(answer)
 """
-    # -I: neither this folder nor PYTHONPATH is searched; cloudpickle is Ray's.
+    # None in sys.modules makes an import fail, wherever the packages are installed.
+    ours = ["model", "cluster", "deployments", "autoscaling", "lingbot_serve"]
     ray_folder = str(Path(sys.modules["ray"].__file__ or "").parents[1])
-    code = f"import sys; sys.path[:0] = [{ray_folder!r}]; import ray.cloudpickle{code}"
+    hidden = (
+        f"import sys; sys.path[:0] = [{ray_folder!r}]; sys.modules.update(dict.fromkeys({ours}))"
+    )
+    code = f"{hidden}; import ray.cloudpickle{code}"
     run = subprocess.run(
         [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
