@@ -1,8 +1,5 @@
 """The `lingbot-serve` command: flags into values, errors into exit codes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 
 import typer
@@ -12,7 +9,7 @@ from rich.console import Console
 from deployments.serve_config import serve_config
 from lingbot_serve import options, simulate_options
 from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
-from lingbot_serve.errors import ApiError, ServerUnreachableError
+from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
 from lingbot_serve.serve import serve_until_stopped
 from lingbot_serve.settings import ServerFlags, read_settings
@@ -21,23 +18,6 @@ from lingbot_serve.simulate import (
     as_json,
     compare_policies,
     print_comparison,
-)
-from model.errors import CheckpointError, ConfigurationError, InvalidInputError, LingBotError
-
-
-class ExitCode(IntEnum):
-    """What the shell sees."""
-
-    DONE = 0
-    FAILED = 1
-    BAD_INPUT = 2
-    UNREACHABLE = 3
-    INTERRUPTED = 130
-
-
-EPILOG = (
-    "Exit codes: 0 done, 1 the clip failed, 2 bad input or settings, "
-    "3 no answer from the server, 130 interrupted."
 )
 
 app = typer.Typer(
@@ -59,7 +39,7 @@ def serve(
     flags = ServerFlags(
         config=config, checkpoint=checkpoint, gang_size=gang_size, host=host, port=port
     )
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         serve_until_stopped(read_settings(flags), _console())
 
 
@@ -71,7 +51,7 @@ def render(
 ) -> None:
     """Print the configuration as Serve's own file, for `serve deploy` and RayService."""
     flags = ServerFlags(config=config, checkpoint=checkpoint, gang_size=gang_size)
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         print(yaml.safe_dump(serve_config(read_settings(flags)), sort_keys=False), end="")
 
 
@@ -124,7 +104,7 @@ def generate(
     )
     _check_flags(flags, server)
     outputs, console = Outputs(video=output, tensors=tensors), _console()
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         if server is None:
             generate_embedded(flags, request, outputs, console)
         else:
@@ -163,7 +143,7 @@ def simulate(
         price=price,
         seed=seed,
     )
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         comparison = compare_policies(settings)
     if json:
         print(as_json(settings, comparison))
@@ -212,25 +192,3 @@ def _check_flags(flags: ServerFlags, server: str | None) -> None:
         raise typer.BadParameter(f"{', '.join(given)} belong to the server that --server names")
     if server is None and flags.checkpoint is None and flags.config is None:
         raise typer.BadParameter("give --checkpoint (or a --config that names one), or --server")
-
-
-@contextmanager
-def _errors_as_exit_codes() -> Iterator[None]:
-    """Prints an error of this project as one line; any other is a fault and keeps its trace."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except LingBotError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(_exit_code(error)) from None
-
-
-def _exit_code(error: LingBotError) -> ExitCode:
-    if isinstance(error, ServerUnreachableError):
-        return ExitCode.UNREACHABLE
-    if isinstance(error, ApiError) and error.is_callers_fault:
-        return ExitCode.BAD_INPUT
-    if isinstance(error, (InvalidInputError, ConfigurationError, CheckpointError)):
-        return ExitCode.BAD_INPUT
-    return ExitCode.FAILED

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from lingbot_serve.cli import ExitCode
 from lingbot_serve.client import VideoClient, VideoOptions, VideoRequest
+from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.settings import free_port
 from model.checkpoint.layout import CheckpointPaths
 

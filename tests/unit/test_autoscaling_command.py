@@ -5,7 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from lingbot_serve.cli import ExitCode, app
+from lingbot_serve.cli import app
+from lingbot_serve.exit_codes import ExitCode
 
 SMALL = ["simulate", "--jobs", "500", "--gpus", "64"]
 ENVIRONMENT = {"TERMINAL_WIDTH": "200", "COLUMNS": "200"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lingbot_serve.cli import ExitCode, app
+from lingbot_serve.cli import app
+from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.settings import ServerFlags, free_port, read_settings
 from model.errors import ConfigurationError
 
