@@ -25,7 +25,11 @@ class GangConfig(BaseModel):
         validate_default=True,
         description="Ranks that share one sequence; null means all. Must divide size.",
     )
-    fsdp: bool = Field(default=False, description="Shard the weights over all ranks.")
+    sharding: Literal["auto", "none", "per_expert", "per_block"] = Field(
+        default="auto",
+        description="Weights: whole on every rank, or split and gathered per expert or per block."
+        " auto: the first of these that leaves room for the work.",
+    )
     device: Literal["cpu", "cuda"] = Field(
         default="cpu", description="cuda: one GPU per rank and NCCL. cpu: gloo."
     )

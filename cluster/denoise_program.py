@@ -14,6 +14,7 @@ from model.types import DenoiseRequest
 
 if TYPE_CHECKING:
     from model.denoiser import Denoiser
+    from model.experts import ExpertSettings
 
 
 class DenoiseProgram:
@@ -52,7 +53,6 @@ class DenoiserFactory:
         """
         import torch
 
-        from model.attention import AttentionBackend
         from model.checkpoint.layout import locate_checkpoint
         from model.denoiser import Denoiser
         from model.parallel.mesh import ParallelMesh
@@ -68,8 +68,18 @@ class DenoiserFactory:
             device=device,
             dtype=getattr(torch, self.config.dtype),
             mesh=mesh,
-            fsdp=self.config.fsdp,
-            attention=AttentionBackend(self.config.attention),
-            compiled=self.config.compiled,
+            settings=self._settings(),
         )
         return DenoiseProgram(denoiser)
+
+    def _settings(self) -> "ExpertSettings":
+        from model.attention import AttentionBackend
+        from model.experts import ExpertSettings
+        from model.parallel.sharding import Sharding
+
+        return ExpertSettings(
+            sharding=Sharding(self.config.sharding),
+            attention=AttentionBackend(self.config.attention),
+            compiled=self.config.compiled,
+            memory_share=self.config.gpus_per_rank,
+        )

@@ -77,7 +77,7 @@ def generate(
     config: options.Config = None,
     gang_size: options.GangSize = None,
     ulysses: options.Ulysses = None,
-    fsdp: options.Fsdp = None,
+    sharding: options.ShardingName = None,
 ) -> None:
     """Make one clip, on a cluster of its own or (--server) on a running one."""
     high, low = _guidance_scales(guidance)
@@ -100,7 +100,11 @@ def generate(
         ),
     )
     flags = ServerFlags(
-        config=config, checkpoint=checkpoint, gang_size=gang_size, ulysses=ulysses, fsdp=fsdp
+        config=config,
+        checkpoint=checkpoint,
+        gang_size=gang_size,
+        ulysses=ulysses,
+        sharding=sharding,
     )
     _check_flags(flags, server)
     outputs, console = Outputs(video=output, tensors=tensors), _console()

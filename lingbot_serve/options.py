@@ -104,10 +104,12 @@ Ulysses = Annotated[
         min=1, metavar="P", help="Ranks that share one sequence.", rich_help_panel=CLUSTER
     ),
 ]
-Fsdp = Annotated[
-    bool | None,
+ShardingName = Annotated[
+    str | None,
     typer.Option(
-        "--fsdp/--no-fsdp", help="Shard the weights over the gang.", rich_help_panel=CLUSTER
+        metavar="KIND",
+        help="Weights over the gang: auto, none, per_expert or per_block.",
+        rich_help_panel=CLUSTER,
     ),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", rich_help_panel=CLUSTER)]

@@ -21,7 +21,7 @@ class ServerFlags:
         checkpoint: Directory of the weights.
         gang_size: Ranks that denoise one clip together.
         ulysses: Ranks that share one sequence; divides `gang_size`.
-        fsdp: Whether each rank holds only its part of the weights.
+        sharding: Whether the ranks split the weights.
         host: Address to listen on.
         port: Port to listen on.
         data_dir: Folder of jobs and results.
@@ -31,7 +31,7 @@ class ServerFlags:
     checkpoint: Path | None = None
     gang_size: int | None = None
     ulysses: int | None = None
-    fsdp: bool | None = None
+    sharding: str | None = None
     host: str | None = None
     port: int | None = None
     data_dir: Path | None = None
@@ -47,7 +47,7 @@ def read_settings(flags: ServerFlags) -> ServeConfig:
     Raises:
         ConfigurationError: A setting is missing, unknown, or cannot work.
     """
-    gang = _given(size=flags.gang_size, ulysses_degree=flags.ulysses, fsdp=flags.fsdp)
+    gang = _given(size=flags.gang_size, ulysses_degree=flags.ulysses, sharding=flags.sharding)
     denoiser = _given(gang=gang or None)
     overrides = _given(
         pipeline=_given(checkpoint=flags.checkpoint, denoiser=denoiser or None) or None,

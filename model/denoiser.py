@@ -5,27 +5,21 @@ The loop is that of `wan/image2video.py` (Robbyant/lingbot-world, 6ca87d4).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from model.attention import AttentionBackend, attention_kernel
 from model.camera import camera_condition
-from model.checkpoint.dit import dit_key_map
 from model.checkpoint.layout import CheckpointPaths
-from model.checkpoint.load import load_module
-from model.checkpoint.tensors import open_safetensors
-from model.config import DiTConfig, read_dit_config
 from model.dit import ClipCondition, DiT
 from model.errors import ConfigurationError
+from model.experts import Experts, ExpertSettings, load_experts
 from model.layers import BlockPrompt
 from model.parallel.mesh import ParallelMesh
-from model.parallel.parallelize import compile_blocks, shard_dit
-from model.parallel.sequence import NoSequenceParallel
-from model.scheduler import NUM_TRAIN_TIMESTEPS, FlowSolver
+from model.parallel.parallelize import release_weights
+from model.parallel.sharding import device_memory
+from model.scheduler import FlowSolver
 from model.types import (
     LATENT_CHANNELS,
     TEMPORAL_STRIDE,
@@ -42,19 +36,7 @@ HOST_MODULATION_BYTES = 2 << 30  # what a CPU rank may spend on kept camera modu
 # A GPU rank may spend half of the memory free after loading: a token's activations are a tenth of
 # its modulations in all blocks, so what is left is ample.
 GPU_MODULATION_SHARE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """The two DiTs; timesteps at or above the boundary belong to the high-noise one."""
-
-    high_noise: DiT
-    low_noise: DiT
-
-    def choose(self, timestep: int, boundary_ratio: float) -> DiT:
-        """The expert of a timestep."""
-        is_high = timestep >= boundary_ratio * NUM_TRAIN_TIMESTEPS
-        return self.high_noise if is_high else self.low_noise
+_DEFAULTS = ExpertSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +73,7 @@ class Denoiser:
         self._experts = experts
         self._device = device
         self._modulation_budget = modulation_budget
+        self._active: DiT | None = None
 
     @classmethod
     def load(
@@ -100,9 +83,7 @@ class Denoiser:
         device: torch.device,
         dtype: torch.dtype,
         mesh: ParallelMesh | None = None,
-        fsdp: bool = False,
-        attention: AttentionBackend = AttentionBackend.AUTO,
-        compiled: bool = False,
+        settings: ExpertSettings = _DEFAULTS,
     ) -> "Denoiser":
         """Builds both experts on the meta device and reads this rank's part of their weights.
 
@@ -111,32 +92,15 @@ class Denoiser:
             device: This rank's device.
             dtype: Of weights and matrix products.
             mesh: The gang's ranks; None for one process alone.
-            fsdp: Shard the weights over the mesh.
-            attention: Which attention kernel.
-            compiled: Run the blocks through torch.compile.
+            settings: How they compute.
 
         Raises:
-            ConfigurationError: The Ulysses degree does not divide the heads, or FSDP without mesh.
+            ConfigurationError: The settings do not fit the checkpoint, the memory or the mesh.
             CheckpointError: The weights do not fit.
         """
-        config = read_dit_config(checkpoint)
-        if mesh is not None:
-            config.check_ulysses_degree(mesh.ulysses_degree)
-        elif fsdp:
-            raise ConfigurationError("fsdp shards over a mesh; give one or switch fsdp off")
-
-        def load_expert(directory: Path) -> DiT:
-            dit = build_dit(config, device=device, dtype=dtype, mesh=mesh, attention=attention)
-            if compiled:
-                compile_blocks(dit)
-            if mesh is not None and fsdp:
-                shard_dit(dit, mesh.everyone)
-            source = open_safetensors(directory, "diffusion_pytorch_model")
-            load_module(dit, source, dit_key_map(checkpoint.layout), device=device)
-            return dit
-
-        experts = Experts(load_expert(checkpoint.high_noise), load_expert(checkpoint.low_noise))
-        return cls(experts, device, modulation_budget(device, mesh))
+        experts = load_experts(checkpoint, settings, device=device, dtype=dtype, mesh=mesh)
+        memory = device_memory(device, mesh, settings.memory_share)
+        return cls(experts, device, modulation_budget(memory))
 
     @property
     def needs_image_embeds(self) -> bool:
@@ -167,6 +131,7 @@ class Denoiser:
             chosen = self._experts.choose(timestep, request.sampler.boundary_ratio)
             if chosen is not expert or conditioning is None:
                 conditioning = None  # free the last expert's before making the next one's
+                self._activate(chosen)
                 expert, conditioning = chosen, self._condition(chosen, inputs)
             scale = self._guidance_scale(expert, request.sampler)
             flow = guided_flow(expert, latent, timestep, conditioning, scale)
@@ -175,6 +140,12 @@ class Denoiser:
                 torch.cuda.synchronize(self._device)  # a reported step is a finished one
             yield Step(index + 1, total)
         yield Latents(latent.cpu().numpy())
+
+    def _activate(self, expert: DiT) -> None:
+        """Has only one expert's weights gathered, from one clip to the next as well."""
+        if self._active is not None and self._active is not expert:
+            release_weights(self._active)
+        self._active = expert
 
     def _guidance_scale(self, expert: DiT, sampler: SamplerSettings) -> float:
         is_high = expert is self._experts.high_noise
@@ -205,30 +176,9 @@ class Denoiser:
         )
 
 
-def build_dit(
-    config: DiTConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    mesh: ParallelMesh | None,
-    attention: AttentionBackend,
-) -> DiT:
-    """One expert on the meta device, with the parallelism of the mesh injected."""
-    sequence = NoSequenceParallel() if mesh is None else mesh.sequence_parallel()
-    with torch.device("meta"):
-        dit = DiT(config, sequence=sequence, attention=attention_kernel(attention, device))
-    return dit.to(dtype)
-
-
-def modulation_budget(device: torch.device, mesh: ParallelMesh | None) -> int:
-    """Bytes that every rank can spend on camera modulations: the smallest of the gang's shares."""
-    if device.type != "cuda":
-        return HOST_MODULATION_BYTES
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    share = torch.tensor(free_bytes // GPU_MODULATION_SHARE, device=device)
-    if mesh is not None:
-        dist.all_reduce(share, dist.ReduceOp.MIN, group=mesh.everyone.get_group())
-    return int(share.item())
+def modulation_budget(memory_bytes: int | None) -> int:
+    """Bytes that a rank may spend on camera modulations, of its memory left after loading."""
+    return HOST_MODULATION_BYTES if memory_bytes is None else memory_bytes // GPU_MODULATION_SHARE
 
 
 def initial_noise(seed: int, shape: VideoShape) -> Tensor:

@@ -1,12 +1,14 @@
 """Compilation and FSDP2, applied to a finished model from outside; the model does not know."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from model.dit import DiT
+from model.parallel.sharding import Sharding
 
 
 def compile_blocks(dit: DiT) -> None:
@@ -19,12 +21,21 @@ def compile_blocks(dit: DiT) -> None:
         block.compile(dynamic=False)
 
 
-def shard_dit(dit: DiT, mesh: DeviceMesh) -> None:
-    """Shards every block of a DiT over the mesh, then what is left.
+def shard_dit(dit: DiT, mesh: DeviceMesh, sharding: Sharding) -> None:
+    """Splits an expert's weights over the mesh; `Sharding.NONE` leaves them whole.
 
-    Blocks give their weights back after each forward, so a rank holds its slice and one block.
+    Args:
+        dit: On the meta device.
+        mesh: One axis, over which every parameter's rows are dealt.
+        sharding: `PER_BLOCK` gives each block's weights back after its forward, and fetches the
+            next block's meanwhile. `PER_EXPERT` keeps them until `release_weights`.
     """
-    shard_blocks(dit, dit.blocks, mesh)
+    if sharding is Sharding.NONE:
+        return
+    per_block = sharding is Sharding.PER_BLOCK
+    shard_blocks(dit, dit.blocks, mesh, reshard_after_forward=per_block)
+    if per_block:
+        _prefetch_next(dit.blocks)
     for block in dit.blocks:
         for method in ("condition_prompt", "condition_camera"):
             register_fsdp_forward_method(block, method)
@@ -32,11 +43,30 @@ def shard_dit(dit: DiT, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(dit, method)
 
 
-def shard_blocks(model: nn.Module, blocks: Iterable[nn.Module], mesh: DeviceMesh) -> None:
+def release_weights(dit: DiT) -> None:
+    """Gives back what an expert has gathered; without FSDP there is nothing to give."""
+    for module in dit.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def shard_blocks(
+    model: nn.Module,
+    blocks: Iterable[nn.Module],
+    mesh: DeviceMesh,
+    *,
+    reshard_after_forward: bool = True,
+) -> None:
     """Shards the blocks one by one, then the rest of the model as one group.
 
     Serves T5 as well. CLIP and the VAE stay whole: too few bytes to be worth a collective.
     """
     for block in blocks:
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, reshard_after_forward=reshard_after_forward)
     fully_shard(model, mesh=mesh)
+
+
+def _prefetch_next(blocks: Sequence[nn.Module]) -> None:
+    for block, following in pairwise(blocks):
+        assert isinstance(block, FSDPModule) and isinstance(following, FSDPModule)
+        block.set_modules_to_forward_prefetch([following])

@@ -73,7 +73,7 @@ def generate(folder: Path, settings: dict[str, object]) -> dict[str, np.ndarray]
 def test_clip_of_a_gang_agrees_with_one_gpu(checkpoint, tmp_path):
     size = torch.cuda.device_count()
     alone = generate(tmp_path / "alone", config(checkpoint, {"size": 1}))
-    flags = {"size": size, "fsdp": True, "compiled": True}  # as in examples/h200x8.yaml
+    flags = {"size": size, "sharding": "per_block", "compiled": True}
     gang = generate(tmp_path / "gang", config(checkpoint, flags))
     assert gang["latents"].shape == (16, 5, 58, 104)
     assert gang["frames"].shape == (17, 464, 832, 3)

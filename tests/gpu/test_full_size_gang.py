@@ -17,9 +17,9 @@ import torch.multiprocessing as mp
 from model.attention import AttentionBackend
 from model.checkpoint.load import load_module
 from model.config import DiTConfig
-from model.denoiser import build_dit
+from model.experts import ExpertSettings, build_dit, parallelize
 from model.parallel.mesh import ParallelMesh
-from model.parallel.parallelize import compile_blocks, shard_dit
+from model.parallel.sharding import Sharding
 from tests.support.random_weights import RandomSource
 
 pytestmark = [
@@ -36,18 +36,32 @@ class Kind(NamedTuple):
 
     world_size: int
     dtype: str = "bfloat16"
-    fsdp: bool = False
+    sharding: Sharding = Sharding.NONE
     compiled: bool = False
 
     @property
     def label(self) -> str:
-        flags = [name for name in ("fsdp", "compiled") if getattr(self, name)]
-        return "-".join([str(self.world_size), self.dtype, *flags])
+        compiled = ["compiled"] if self.compiled else []
+        return "-".join([str(self.world_size), self.dtype, self.sharding.value, *compiled])
+
+    @property
+    def settings(self) -> ExpertSettings:
+        exact = self.dtype == "float32"
+        return ExpertSettings(
+            sharding=self.sharding,
+            attention=AttentionBackend.SDPA if exact else AttentionBackend.AUTO,
+            compiled=self.compiled,
+        )
 
 
 EXACT, ALONE = Kind(1, "float32"), Kind(1)
-GANGS = [Kind(2), Kind(4), Kind(4, fsdp=True)]
-COMPILED = [Kind(1, compiled=True), Kind(4, fsdp=True, compiled=True)]
+GANGS = [
+    Kind(2),
+    Kind(4),
+    Kind(4, sharding=Sharding.PER_EXPERT),
+    Kind(4, sharding=Sharding.PER_BLOCK),
+]
+COMPILED = [Kind(1, compiled=True), Kind(4, sharding=Sharding.PER_BLOCK, compiled=True)]
 
 
 def possible() -> list[Kind]:
@@ -87,24 +101,17 @@ def error(ours: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _rank(rank: int, kind: Kind, out: str) -> None:
-    world_size, dtype = kind.world_size, kind.dtype
+    world_size = kind.world_size
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
     rendezvous = f"file://{os.path.join(out, kind.label)}.store"
     dist.init_process_group("nccl", rendezvous, rank=rank, world_size=world_size, device_id=device)
     mesh = ParallelMesh.create(world_size=world_size, ulysses_degree=world_size, device_type="cuda")
     dit = build_dit(
-        DiTConfig(),
-        device=device,
-        dtype=getattr(torch, dtype),
-        mesh=mesh,
-        attention=AttentionBackend.SDPA if dtype == "float32" else AttentionBackend.AUTO,
+        DiTConfig(), kind.settings, device=device, dtype=getattr(torch, kind.dtype), mesh=mesh
     )
     source = RandomSource(dit, device)
-    if kind.compiled:
-        compile_blocks(dit)
-    if kind.fsdp:
-        shard_dit(dit, mesh.everyone)
+    parallelize(dit, kind.settings, kind.sharding, mesh)
     load_module(dit, source, device=device)
     flow, seconds = _forward(dit, device)
     if rank == 0:

@@ -138,7 +138,14 @@ def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -
     prompt = ["--prompt-file", str(golden / "case/prompt.txt")]
     sampling = ["--size", "160x96", "--num-frames", "17", "--steps", "6", "--seed", "42"]
     published = ["--solver", "unipc", "--shift", "10", "--guidance", "5,5", "--boundary", "0.947"]
-    gang = ["--checkpoint", str(golden / "checkpoint"), "--gang-size", "2", "--fsdp"]
+    gang = [
+        "--checkpoint",
+        str(golden / "checkpoint"),
+        "--gang-size",
+        "2",
+        "--sharding",
+        "per_block",
+    ]
     outputs = ["--output", "clip.mp4", "--tensors", "clip.safetensors"]
     command = ["generate", *inputs, *prompt, *sampling, *published, *gang, *outputs]
     code, output = finish(start(*command, folder=tmp_path), START_TIMEOUT_S)

@@ -45,7 +45,7 @@ def golden_request(golden: Path) -> DenoiseRequest:
 
 
 def test_a_gang_denoises_the_golden_case(ray_cluster: None, golden: Path) -> None:
-    config = GangConfig(size=2, fsdp=True, threads_per_rank=1, start_timeout_s=120.0)
+    config = GangConfig(size=2, sharding="per_expert", threads_per_rank=1, start_timeout_s=120.0)
     factory = DenoiserFactory(str(golden / "checkpoint"), config)
 
     async def scenario() -> list[object]:

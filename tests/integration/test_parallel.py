@@ -16,11 +16,11 @@ from model.types import (
     TextEmbeds,
     VideoShape,
 )
-from tests.support.forward_ranks import flows, run_everywhere
+from tests.support.forward_ranks import SHARDINGS, flows, run_everywhere
 
 GANGS = [
-    (world_size, degree, fsdp)
-    for world_size, degree, fsdp in product((1, 2, 4), (1, 2, 4), (False, True))
+    (world_size, degree, sharding)
+    for world_size, degree, sharding in product((1, 2, 4), (1, 2, 4), SHARDINGS)
     if degree <= world_size
 ]
 
@@ -57,9 +57,9 @@ def results(golden, request_, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(("world_size", "degree", "fsdp"), GANGS)
-def test_every_rank_of_a_gang_agrees_with_one_process(results, alone, world_size, degree, fsdp):
+@pytest.mark.parametrize(("world_size", "degree", "sharding"), GANGS)
+def test_every_rank_of_a_gang_agrees_with_one_process(results, alone, world_size, degree, sharding):
     for rank in range(world_size):
-        flow = torch.load(results / f"flow-{world_size}-{degree}-{fsdp}-{rank}.pt")
+        flow = torch.load(results / f"flow-{world_size}-{degree}-{sharding.value}-{rank}.pt")
         for ours, expected in zip(flow, alone, strict=True):
             assert (ours - expected).norm() / expected.norm() <= 1e-5

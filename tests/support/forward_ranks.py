@@ -10,14 +10,17 @@ import torch.multiprocessing as mp
 
 from model.checkpoint.layout import locate_checkpoint
 from model.denoiser import Denoiser, initial_noise
+from model.experts import ExpertSettings
 from model.parallel.mesh import ParallelMesh
+from model.parallel.sharding import Sharding
 from model.types import DenoiseRequest
 
 WORLD_SIZES = (1, 2, 4)
+SHARDINGS = (Sharding.NONE, Sharding.PER_EXPERT, Sharding.PER_BLOCK)
 
 
 def run_everywhere(checkpoint: Path, request: DenoiseRequest, out: Path) -> None:
-    """Spawns 4 processes; writes `flow-{world}-{ulysses}-{fsdp}-{rank}.pt` for every gang."""
+    """Spawns 4 processes; writes `flow-{world}-{ulysses}-{sharding}-{rank}.pt` for every gang."""
     args = (str(checkpoint), request, str(out))
     mp.start_processes(_rank, args=args, nprocs=max(WORLD_SIZES), start_method="spawn")
 
@@ -29,6 +32,7 @@ def flows(denoiser: Denoiser, request: DenoiseRequest) -> torch.Tensor:
     results = []
     for timestep, keep in product((980, 500), (True, False)):
         expert = denoiser._experts.choose(timestep, 0.947)
+        denoiser._activate(expert)
         with torch.no_grad():
             prompt = expert.condition_prompt(inputs.prompt_SC, inputs.image_SC)
             clip = expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, keep_modulations=keep)
@@ -45,14 +49,20 @@ def _rank(rank: int, checkpoint: str, request: DenoiseRequest, out: str) -> None
         rendezvous = f"file://{os.path.join(out, f'store-{world_size}')}"
         dist.init_process_group("gloo", rendezvous, rank=rank, world_size=world_size)
         degrees = [degree for degree in WORLD_SIZES if degree <= world_size]
-        for degree, fsdp in product(degrees, (False, True)):
+        for degree, sharding in product(degrees, SHARDINGS):
             mesh = ParallelMesh.create(
                 world_size=world_size, ulysses_degree=degree, device_type="cpu"
             )
             with torch.no_grad():
                 denoiser = Denoiser.load(
-                    paths, device=torch.device("cpu"), dtype=torch.float32, mesh=mesh, fsdp=fsdp
+                    paths,
+                    device=torch.device("cpu"),
+                    dtype=torch.float32,
+                    mesh=mesh,
+                    settings=ExpertSettings(sharding=sharding),
                 )
                 flow = flows(denoiser, request)
-            torch.save(flow, os.path.join(out, f"flow-{world_size}-{degree}-{fsdp}-{rank}.pt"))
+            torch.save(
+                flow, os.path.join(out, f"flow-{world_size}-{degree}-{sharding.value}-{rank}.pt")
+            )
         dist.destroy_process_group()

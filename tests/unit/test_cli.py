@@ -34,8 +34,17 @@ def refusal(tmp_path: Path, *flags: str) -> str:
         (["--prompt", "a", "--checkpoint", ".", "--guidance", "5,x"], "--guidance takes HIGH,LOW"),
         (["--prompt", "a", "--checkpoint", ".", "--solver", "euler"], "dpm++"),
         (
-            ["--prompt", "a", "--server", "http://127.0.0.1:1", "--gang-size", "2", "--no-fsdp"],
-            "--gang-size, --fsdp belong to the server",
+            [
+                "--prompt",
+                "a",
+                "--server",
+                "http://127.0.0.1:1",
+                "--gang-size",
+                "2",
+                "--ulysses",
+                "1",
+            ],
+            "--gang-size, --ulysses belong to the server",
         ),
         (
             ["--prompt", "a", "--checkpoint", ".", "--gang-size", "4", "--ulysses", "3"],
@@ -68,11 +77,13 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         "pipeline: {checkpoint: /weights, denoiser: {gang: {size: 2, cpus_per_rank: 0.5}}}\n"
         "http: {port: 9000}\n"
     )
-    settings = read_settings(ServerFlags(config=file, gang_size=4, fsdp=True, host="0.0.0.0"))
+    settings = read_settings(
+        ServerFlags(config=file, gang_size=4, sharding="per_block", host="0.0.0.0")
+    )
     assert settings.pipeline.checkpoint == Path("/weights")
     assert settings.pipeline.denoiser.gang.size == 4
     assert settings.pipeline.denoiser.gang.cpus_per_rank == 0.5
-    assert settings.pipeline.denoiser.gang.fsdp
+    assert settings.pipeline.denoiser.gang.sharding == "per_block"
     assert (settings.http.host, settings.http.port) == ("0.0.0.0", 9000)
 
 
