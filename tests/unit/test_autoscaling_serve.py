@@ -153,7 +153,7 @@ answer = policy(context) if {name == "GangPolicy"} else policy({{"key": context}
 print(answer)
 """
     # None in sys.modules makes an import fail, wherever the packages are installed.
-    ours = ["model", "cluster", "deployments", "autoscaling", "lingbot_serve"]
+    ours = ["model", "monitoring", "cluster", "deployments", "autoscaling", "lingbot_serve"]
     ray_folder = str(Path(sys.modules["ray"].__file__ or "").parents[1])
     hidden = (
         f"import sys; sys.path[:0] = [{ray_folder!r}]; sys.modules.update(dict.fromkeys({ours}))"

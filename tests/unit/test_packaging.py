@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("model", "cluster", "deployments", "autoscaling", "lingbot_serve")
+PACKAGES = ("model", "monitoring", "cluster", "deployments", "autoscaling", "lingbot_serve")
 DISTRIBUTION = "lingbot-serve"
 
 

@@ -1,0 +1,39 @@
+"""Metrics of autoscaling: what was decided and why."""
+
+from monitoring.labels import STAGE
+from monitoring.metric import Kind, Label, Metric
+
+_REASONS = (
+    "backlog",
+    "deadline",
+    "rate",
+    "idle",
+    "hysteresis",
+    "step_limit",
+    "ceiling",
+    "floor",
+    "cold_start",
+    "steady",
+)
+
+AUTOSCALING_DECISIONS = Metric(
+    "lingbot_autoscaling_decisions_total",
+    Kind.COUNTER,
+    "decisions",
+    "Decisions of the autoscaling policy, by direction and reason.",
+    (STAGE, Label("direction", ("up", "down", "hold")), Label("reason", _REASONS)),
+)
+AUTOSCALING_REPLICAS = Metric(
+    "lingbot_autoscaling_replicas",
+    Kind.GAUGE,
+    "replicas",
+    "Replicas of a stage: those that run, and those that the policy wants.",
+    (STAGE, Label("kind", ("current", "target"))),
+)
+AUTOSCALING_WORK = Metric(
+    "lingbot_autoscaling_work_seconds",
+    Kind.GAUGE,
+    "seconds",
+    "Predicted seconds of work per stage, queued and running, as the policy saw it last.",
+    (STAGE,),
+)
