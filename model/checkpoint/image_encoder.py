@@ -9,7 +9,13 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from model.checkpoint.layout import CheckpointPaths, Layout, read_json
-from model.checkpoint.tensors import PickleSource, TensorSource, open_safetensors
+from model.checkpoint.tensors import (
+    ByteRange,
+    FileTensors,
+    PickleSource,
+    TensorSource,
+    open_safetensors,
+)
 from model.errors import CheckpointError
 
 # No shape tells the head count; in every published tower a head has the width of ViT-H's.
@@ -121,6 +127,15 @@ class SplitSource:
         if self.shapes[key] != self._source.shapes[key]:
             return self._source.read(key).reshape(self.shapes[key])[start:stop]
         return self._source.read(key, start, stop)
+
+    def locate(self, key: str, start: int = 0) -> ByteRange | None:
+        if not isinstance(self._source, FileTensors):
+            return None
+        if key in self._part_of:
+            joint_key, index = self._part_of[key]
+            return self._source.locate(joint_key, index * self.shapes[key][0] + start)
+        is_reshaped = self.shapes[key] != self._source.shapes[key]
+        return None if is_reshaped and start else self._source.locate(key, start)
 
 
 def _part_key(key: str, letter: str) -> str:

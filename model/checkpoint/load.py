@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from model.checkpoint.tensors import TensorSource
+from model.checkpoint.progress import LoadFigures, Progress
+from model.checkpoint.staging import Part, copy_from_files
+from model.checkpoint.tensors import FileTensors, TensorSource
 from model.errors import CheckpointError
 
 
@@ -34,13 +36,13 @@ def load_module(
     device: torch.device,
     ignored: tuple[str, ...] = (),
     constants: Mapping[str, Tensor] | None = None,
-) -> None:
+) -> LoadFigures:
     """Fills a module from a file after checking that the two fit each other exactly.
 
     Every key and shape is checked before the first byte is read. Then the module is allocated on
-    `device` in the dtype it already has, and each tensor is read, converted and copied before the
-    next one, so the host holds one at a time. Of a parameter that `fully_shard` has split, only
-    the rows of this rank are read. The module ends frozen and in evaluation mode.
+    `device` in the dtype it already has, and its tensors are read piece by piece, so that the host
+    holds a few buffers of them. Of a parameter that `fully_shard` has split, only the rows of this
+    rank are read. The module ends frozen and in evaluation mode.
 
     Args:
         module: Built on the meta device, then cast, then perhaps given to `fully_shard`.
@@ -51,20 +53,23 @@ def load_module(
         ignored: Prefixes of keys on disk that belong to no part of this module on purpose.
         constants: Values of the buffers that no file holds, by name: exactly all of them.
 
+    Returns:
+        What was read from files, and how long that took.
+
     Raises:
         CheckpointError: Keys are missing, unknown or misshapen; the message lists all of them.
     """
     entries = list(_entries(module, key_of))
     _check(entries, source, ignored)
     if device.type == "meta":
-        return
+        return LoadFigures(0, 0.0)
     _allocate(module, entries, device)
     _fill_constants(module, constants or {})
     tensors = _named_tensors(module)
-    for entry in entries:
-        key = next(key for key in entry.keys if key in source.shapes)
-        _copy_rows(tensors[entry.names[0]], source, key)
+    keys = {e.names[0]: next(key for key in e.keys if key in source.shapes) for e in entries}
+    figures = _fill({key: tensors[name] for name, key in keys.items()}, source)
     module.requires_grad_(False).eval()
+    return figures
 
 
 def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -137,20 +142,32 @@ def _fill_constants(module: nn.Module, constants: Mapping[str, Tensor]) -> None:
             buffer.copy_(constants[name])
 
 
-def _copy_rows(target: Tensor, source: TensorSource, key: str) -> None:
-    if not isinstance(target, DTensor):
-        target.copy_(source.read(key))
-        return
-    start, stop = _local_rows(target)
-    if stop > start:
-        target.to_local().copy_(source.read(key, start, stop))
+def _fill(targets: Mapping[str, Tensor], source: TensorSource) -> LoadFigures:
+    """Fills tensors by their key on disk, each with the rows that it holds on this rank."""
+    parts: list[Part] = []
+    for key, target in targets.items():
+        start, stop, local = _local_rows(target)
+        if start == stop:
+            continue
+        part = source.locate(key, start) if isinstance(source, FileTensors) else None
+        if part is not None and local.is_contiguous():
+            parts.append((part, local))
+        else:
+            local.copy_(source.read(key, start, stop))
+    parts.sort(key=lambda item: (item[0].path, item[0].offset))  # disks like to read on
+    progress = Progress(source.name, sum(part.dtype.itemsize * t.numel() for part, t in parts))
+    for num_bytes in copy_from_files(parts):
+        progress.add(num_bytes)
+    return progress.figures
 
 
-def _local_rows(tensor: DTensor) -> tuple[int, int]:
+def _local_rows(tensor: Tensor) -> tuple[int, int | None, Tensor]:
     """Rows of this rank as `torch.chunk` deals them: equal ones first, the last ranks less."""
+    if not isinstance(tensor, DTensor):
+        return 0, None, tensor
     if tensor.placements != (Shard(0),):
         raise ValueError(f"only rows over one mesh axis can be sharded, not {tensor.placements}")
     total = tensor.shape[0]
     rows = -(-total // tensor.device_mesh.size())
     start = min(rows * tensor.device_mesh.get_local_rank(), total)
-    return start, min(start + rows, total)
+    return start, min(start + rows, total), tensor.to_local()

@@ -1,19 +1,41 @@
 """Named tensors on disk, read slice by slice so that nobody holds a whole file in memory."""
 
 import json
+import math
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from model.errors import CheckpointError
 
 INDEX_SUFFIX = ".safetensors.index.json"
+
+# As safetensors names them; a checkpoint of weights holds no others.
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Where consecutive rows of one tensor begin in a file, in a row and little-endian."""
+
+    path: Path
+    offset: int
+    dtype: torch.dtype
 
 
 class TensorSource(Protocol):
@@ -31,6 +53,14 @@ class TensorSource(Protocol):
         """Rows `start` to `stop` of dimension 0 of one tensor, on the CPU, in the dtype on disk."""
 
 
+@runtime_checkable
+class FileTensors(Protocol):
+    """Sources whose tensors are plain bytes of files."""
+
+    def locate(self, key: str, start: int = 0) -> ByteRange | None:
+        """Where rows `start` and on of a tensor lie; None for one that is not plain bytes."""
+
+
 class SafetensorsSource:
     """One safetensors file, or the shards that an index file lists."""
 
@@ -41,6 +71,9 @@ class SafetensorsSource:
         self.shapes: Mapping[str, tuple[int, ...]] = MappingProxyType(
             {key: tuple(self._slice(key).get_shape()) for key in files}
         )
+        self._ranges = {
+            key: part for path in _unique(files).values() for key, part in _read_header(path)
+        }
 
     def _slice(self, key: str) -> Any:
         return self._files[self._file_of[key]].get_slice(key)
@@ -52,13 +85,22 @@ class SafetensorsSource:
         rows: Tensor = self._slice(key)[start:stop]
         return rows
 
+    def locate(self, key: str, start: int = 0) -> ByteRange | None:
+        part = self._ranges.get(key)
+        if part is None:
+            return None
+        row_bytes = math.prod(self.shapes[key][1:]) * part.dtype.itemsize
+        return replace(part, offset=part.offset + start * row_bytes)
+
 
 class PickleSource:
     """A `.pth` of plain tensors, opened with `weights_only=True` and memory-mapped."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self._path = path
         self._tensors = _load_pickle(path)
+        self._offsets = _storage_offsets(path)
         self.shapes: Mapping[str, tuple[int, ...]] = MappingProxyType(
             {key: tuple(value.shape) for key, value in self._tensors.items()}
         )
@@ -66,6 +108,14 @@ class PickleSource:
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Tensor:
         tensor = self._tensors[key]
         return tensor[start:stop] if tensor.ndim else tensor
+
+    def locate(self, key: str, start: int = 0) -> ByteRange | None:
+        tensor = self._tensors[key]
+        offset = self._offsets.get(key)
+        if offset is None or not tensor.is_contiguous():
+            return None
+        elements = int(tensor.storage_offset()) + start * math.prod(tensor.shape[1:])
+        return ByteRange(self._path, offset + elements * tensor.dtype.itemsize, tensor.dtype)
 
 
 def open_safetensors(directory: Path, stem: str) -> SafetensorsSource:
@@ -89,6 +139,26 @@ def open_safetensors(directory: Path, stem: str) -> SafetensorsSource:
 
 def _unique(files: Mapping[str, Path]) -> dict[str, Path]:
     return {str(path): path for path in files.values()}
+
+
+def _read_header(path: Path) -> Iterator[tuple[str, ByteRange]]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(length))
+    for key, entry in header.items():
+        if entry.get("dtype") in _DTYPES:
+            begin = 8 + length + entry["data_offsets"][0]
+            yield key, ByteRange(path, begin, _DTYPES[entry["dtype"]])
+
+
+def _storage_offsets(path: Path) -> dict[str, int]:
+    """Where each tensor's storage begins in a zip that torch.save wrote, storing uncompressed."""
+    if not zipfile.is_zipfile(path):
+        return {}
+    with FakeTensorMode():
+        loaded: dict[str, Tensor] = torch.load(path, weights_only=True)
+    offsets = {key: value.untyped_storage()._checkpoint_offset for key, value in loaded.items()}
+    return {key: offset for key, offset in offsets.items() if offset is not None}
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
