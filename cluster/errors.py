@@ -10,12 +10,21 @@ model.errors.LingBotError
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from model.errors import LingBotError
 
 
 class GangError(LingBotError):
-    """Base of everything that costs a gang its ranks."""
+    """Base of everything that costs a gang its ranks.
+
+    Attributes:
+        code: The cause in one word, for logs, metrics and clients.
+        ranks: The ranks to blame, where that is known.
+    """
+
+    code: ClassVar[str] = "gang_failed"
+    ranks: tuple[int, ...] = ()
 
 
 class GangStartError(GangError):
@@ -25,8 +34,11 @@ class GangStartError(GangError):
         rank_errors: What each rank that is not ready said, by rank.
     """
 
+    code = "gang_start_failed"
+
     def __init__(self, rank_errors: Mapping[int, str]) -> None:
         self.rank_errors = dict(rank_errors)
+        self.ranks = tuple(self.rank_errors)
         super().__init__(self.rank_errors)
 
     def __str__(self) -> str:
@@ -40,6 +52,8 @@ class RankDiedError(GangError):
     Args:
         ranks: Those ranks.
     """
+
+    code = "rank_died"
 
     def __init__(self, ranks: Sequence[int]) -> None:
         self.ranks = tuple(ranks)
@@ -58,9 +72,12 @@ class RankFailedError(GangError):
         rank_traceback: The traceback as the rank saw it.
     """
 
+    code = "rank_failed"
+
     def __init__(self, rank: int, problem: str, rank_traceback: str = "") -> None:
         super().__init__(rank, problem, rank_traceback)
         self.rank = rank
+        self.ranks = (rank,)
         self.problem = problem
         self.rank_traceback = rank_traceback
 
@@ -76,8 +93,10 @@ class StepTimeoutError(GangError):
         after_s: Seconds since the last progress.
     """
 
+    code = "step_timeout"
+
     def __init__(self, stuck: Sequence[int], after_s: float) -> None:
-        self.stuck = tuple(stuck)
+        self.stuck = self.ranks = tuple(stuck)
         self.after_s = after_s
         super().__init__(self.stuck, after_s)
 
@@ -88,6 +107,8 @@ class StepTimeoutError(GangError):
 
 class GangStoppedError(GangError):
     """The gang takes no more jobs; the message says why."""
+
+    code = "gang_stopped"
 
 
 def _name(ranks: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import ray
@@ -17,6 +17,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from cluster.config import GangConfig
 from cluster.errors import GangError, GangStartError, GangStoppedError, RankDiedError
+from cluster.gang_metrics import GangMetrics
 from cluster.health import GangState, Phase, judge
 from cluster.job import Job, JobRun
 from cluster.placement import RankPlace, rank_bundle, rank_bundles
@@ -40,11 +41,13 @@ class Gang:
         group: PlacementGroup,
         *,
         owns_group: bool,
+        name: Callable[[], str],
     ) -> None:
         self._config = config
         self._factory = factory
         self._group = group
         self._owns_group = owns_group
+        self._metrics = GangMetrics(name, config.size)
         self._state = GangState(Phase.STARTING, time.monotonic())
         self._queued: dict[str, Job] = {}
         self._running: Job | None = None
@@ -59,6 +62,7 @@ class Gang:
         factory: ProgramFactory,
         *,
         placement_group: PlacementGroup | None = None,
+        name: Callable[[], str] = lambda: "0",
     ) -> "Gang":
         """Starts all ranks, or none.
 
@@ -67,6 +71,7 @@ class Gang:
             factory: Builds the program on each rank.
             placement_group: Where the ranks go: `cluster.placement.replica_bundles`. By default
                 the group of the calling process (a Serve replica has one), else one of its own.
+            name: The gang's number among all, for the metrics.
 
         Raises:
             GangStartError: Some ranks were not ready in time; the message has each one's error.
@@ -74,7 +79,7 @@ class Gang:
         """
         given = placement_group or ray.util.get_current_placement_group()
         group = given or await _reserve(config)
-        gang = cls(config, factory, group, owns_group=given is None)
+        gang = cls(config, factory, group, owns_group=given is None, name=name)
         try:
             gang._ranks = await _detached(RankSet.start(config, factory, group))
         except BaseException:
@@ -161,6 +166,7 @@ class Gang:
         if self._find(job_id) is not None:
             raise ValueError(f"job {job_id} is already queued or running: take another name")
         self._queued[job_id] = job = Job(job_id, request)
+        self._metrics.queue(len(self._queued))
         self._arrived.set()
         return job
 
@@ -171,13 +177,16 @@ class Gang:
 
     def _withdraw(self, job: Job) -> None:
         if job is self._running:
+            job.cancelled_s = time.monotonic()
             job.mail.put_nowait(Cancel())
         elif self._queued.get(job.id) is job:
             del self._queued[job.id]
+            self._metrics.queue(len(self._queued))
             job.end(DenoiseCancelled(f"job {job.id} was cancelled before it began"))
 
     def _enter(self, phase: Phase, job_id: str | None = None, reason: str = "") -> None:
         self._state = GangState(phase, time.monotonic(), job_id, 0, reason)
+        self._metrics.enter(phase)
 
     async def _dispatch(self) -> None:
         reason = "the gang was stopped"
@@ -203,6 +212,7 @@ class Gang:
             GangError: The ranks are lost; the job knows already.
         """
         job = await self._next_job()
+        self._metrics.begin(job)
         self._enter(Phase.RUNNING, job.id)
         error: LingBotError | None = None
         try:
@@ -210,6 +220,7 @@ class Gang:
         except LingBotError as raised:
             error = raised
         self._running = None
+        self._metrics.end(job, error)
         job.end(error)
         if isinstance(error, GangError):
             raise error
@@ -221,6 +232,7 @@ class Gang:
                 raise RankDiedError(dead)
             if self._queued:
                 self._running = self._queued.pop(next(iter(self._queued)))
+                self._metrics.queue(len(self._queued))
                 return self._running
             self._arrived.clear()
             arrival = asyncio.ensure_future(self._arrived.wait())
@@ -240,6 +252,7 @@ class Gang:
         Raises:
             GangStoppedError: `max_heal_attempts` starts have failed.
         """
+        self._metrics.lose(cause)
         self._enter(Phase.HEALING, reason=str(cause))
         logger.error("gang lost, restarting its ranks: %s", cause)
         if survivors := await self._ranks.kill():

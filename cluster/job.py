@@ -36,6 +36,9 @@ class Job:
     def __init__(self, job_id: str, request: object) -> None:
         self.id = job_id
         self.request = request
+        self.arrived_s = time.monotonic()
+        self.cancelled_s: float | None = None
+        self.gang = ""
         self.mail: asyncio.Queue[object] = asyncio.Queue()
         # Unbounded, but a job has few items, and the large one is the last.
         self._items: asyncio.Queue[object] = asyncio.Queue()
@@ -91,8 +94,9 @@ class JobRun:
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise InvalidInputError("request", f"it must be picklable: {error}") from error
         leader, *others = self._ranks.actors
-        stream = leader.lead.remote(self._job.id, request)
-        follows = [actor.follow.remote(self._job.id, request) for actor in others]
+        call = (self._job.id, request, self._job.gang)
+        stream = leader.lead.remote(*call)
+        follows = [actor.follow.remote(*call) for actor in others]
         endings = [asyncio.ensure_future(self._stream(stream)), *map(watch_ref, follows)]
         mailman = asyncio.ensure_future(self._forward_mail())
         stall = asyncio.ensure_future(self._stall())

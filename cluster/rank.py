@@ -11,16 +11,24 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from cluster.config import GangConfig
+from cluster.metrics import timed
 from cluster.placement import RankPlace
 from cluster.program import Outcome, Program, ProgramFactory, RankReport
 from model.errors import LingBotError
+from monitoring.stages import LOAD_SECONDS
+
+if TYPE_CHECKING:
+    from cluster.rank_metrics import RankMetrics
 
 logger = logging.getLogger(__name__)
+
+# The one stage that is a gang.
+_STAGE = "denoiser"
 
 
 class Rank:
@@ -36,6 +44,7 @@ class Rank:
         self._bundle_index = bundle_index
         self._rank = -1
         self._program: Program | None = None
+        self._device = "cpu"
         self._job_id: str | None = None
         self._num_items = 0
 
@@ -64,23 +73,25 @@ class Rank:
 
         self._rank = rank
         try:
-            store = self._store if rank == 0 else connect_store(rendezvous, self._config)
-            context, self._control_group = join_groups(rank, store, self._config)
-            self._mailbox = Mailbox()
-            self._program = factory(context)
+            with timed(LOAD_SECONDS, stage=_STAGE, phase="rendezvous"):
+                store = self._store if rank == 0 else connect_store(rendezvous, self._config)
+                context, self._control_group = join_groups(rank, store, self._config)
+            self._mailbox, self._device = Mailbox(), context.device
+            with timed(LOAD_SECONDS, stage=_STAGE, phase="program"):
+                self._program = factory(context)
         except Exception:
             logger.exception("rank %d could not start", rank)
             raise
 
     @ray.method(num_returns="streaming")
-    def lead(self, job_id: str, request: object) -> Iterator[object]:
+    def lead(self, job_id: str, request: object, gang: str) -> Iterator[object]:
         """Runs a job and streams its items; the last is this rank's `Outcome`."""
-        yield from self._run(job_id, request)
+        yield from self._run(job_id, request, gang)
 
-    def follow(self, job_id: str, request: object) -> Outcome:
+    def follow(self, job_id: str, request: object, gang: str) -> Outcome:
         """Runs a job alongside rank 0, whose items are the ones that count."""
         # A queue of one: items are let go of at once.
-        [outcome] = deque(self._run(job_id, request), maxlen=1)
+        [outcome] = deque(self._run(job_id, request, gang), maxlen=1)
         assert isinstance(outcome, Outcome)
         return outcome
 
@@ -99,10 +110,13 @@ class Rank:
         """Never returns, so that the caller's reference resolves when this process ends."""
         threading.Event().wait()
 
-    def _run(self, job_id: str, request: object) -> Iterator[object]:
+    def _run(self, job_id: str, request: object, gang: str) -> Iterator[object]:
+        from cluster.rank_metrics import RankMetrics
+
         self._job_id, self._num_items = job_id, 0
+        metrics = RankMetrics(gang, self._rank)
         try:
-            yield from self._steps(job_id, request)
+            yield from self._steps(job_id, request, metrics)
         except LingBotError as error:
             outcome = Outcome(self._rank, error=error)
         except Exception as error:
@@ -115,20 +129,24 @@ class Rank:
             )
         else:
             outcome = Outcome(self._rank)
+        metrics.end(self._device)
         yield outcome
 
-    def _steps(self, job_id: str, request: object) -> Iterator[object]:
+    def _steps(self, job_id: str, request: object, metrics: "RankMetrics") -> Iterator[object]:
         from cluster.control import StepControl
 
         assert self._program is not None
         control = StepControl(job_id, self._mailbox, self._control_group)
-        control.agree()
+        with metrics.boundary():
+            control.agree()
         # Closed here and now: a generator left to the collector would stop at a random moment.
         with contextlib.closing(self._program.run(request, control)) as items:
             for item in items:
                 self._num_items += 1
+                metrics.step()
                 yield item
-                control.agree()
+                with metrics.boundary():
+                    control.agree()
 
 
 # Ray's annotations lack concurrency_groups.

@@ -1,14 +1,22 @@
 """The denoiser stage: one replica owns one gang, and imports no torch itself."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from ray import serve
+
 from cluster.config import GangConfig
 from cluster.gang import Gang
+from cluster.metrics import observe
 from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
-from deployments.messages import ClipSettings
+from deployments.messages import ClipSettings, Stage
+from deployments.startup import announce
+from deployments.transfers import note_encodings
 from model.types import DenoiseRequest, FirstFrame, ImageEmbeds, Latents, Step, TextEmbeds
+from monitoring.labels import clip_size
+from monitoring.stages import STEP_SECONDS
 
 
 class DenoiserStage:
@@ -21,7 +29,8 @@ class DenoiserStage:
 
     # Serve awaits it; the type checker knows no such constructor.
     async def __init__(self, config: GangConfig, factory: ProgramFactory) -> None:  # type: ignore[misc]
-        self._gang = await Gang.start(config, factory)
+        announce(Stage.DENOISER.value)
+        self._gang = await Gang.start(config, factory, name=_replica_number)
 
     async def denoise(
         self,
@@ -46,6 +55,7 @@ class DenoiserStage:
         Raises:
             GangError: The ranks were lost; the gang restarts itself.
         """
+        note_encodings(settings, (prompt, negative_prompt), first_frame, image)
         request = DenoiseRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -56,9 +66,11 @@ class DenoiserStage:
             sampler=settings.sampler,
             seed=settings.seed,
         )
+        clock = _StepClock(clip_size(settings.shape.num_tokens))
         async with aclosing(self._gang.run(settings.job_id, request)) as items:
             async for item in items:
                 assert isinstance(item, (Step, Latents))
+                clock.tick(item)
                 yield item
 
     async def places(self) -> tuple[RankPlace, ...]:
@@ -68,3 +80,22 @@ class DenoiserStage:
     def check_health(self) -> None:
         """Raises when the gang has to be replaced as a whole."""
         self._gang.check_health()
+
+
+class _StepClock:
+    """Times the steps of one clip but the first, before which it waits and is prepared."""
+
+    def __init__(self, size: str) -> None:
+        self._size = size
+        self._last_s: float | None = None
+
+    def tick(self, item: Step | Latents) -> None:
+        now_s = time.perf_counter()
+        if isinstance(item, Step) and self._last_s is not None:
+            observe(STEP_SECONDS, now_s - self._last_s, size=self._size)
+        self._last_s = now_s
+
+
+def _replica_number() -> str:
+    """Serve's number of this replica: below the number of replicas, and used again after it."""
+    return str(serve.get_replica_context().rank.rank)

@@ -1,7 +1,9 @@
 """The image_encoder stage: CLIP, for checkpoints whose DiT has the image branch."""
 
 from deployments.config import StageConfig
+from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
 from model.image_encoder import ImageEncoder
 from model.types import ImageEmbeds, UInt8Array
@@ -17,9 +19,10 @@ class ImageEncoderStage:
 
     def __init__(self, checkpoint: str, config: StageConfig) -> None:
         self._thread = ModelThread(config)
-        self._model = ImageEncoder.load(
-            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
-        )
+        with loading(Stage.IMAGE_ENCODER):
+            self._model = ImageEncoder.load(
+                locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+            )
 
     async def encode(self, image: UInt8Array) -> ImageEmbeds:
         """CLIP features of an image.

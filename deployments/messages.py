@@ -77,10 +77,14 @@ class DecodedVideo:
     Args:
         mp4: The H.264 file.
         frames: Uint8 [T, H, W, 3] where they were asked for.
+        received_s: Unix time at which its latents arrived.
+        ready_s: Unix time at which it was ready.
     """
 
     mp4: bytes
     frames: UInt8Array | None
+    received_s: float | None = None
+    ready_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class ClipSettings:
         shape: Size of the clip.
         sampler: How the noise is removed.
         seed: Of the initial noise.
+        sent_s: Unix time at which the encoders' results were ready.
     """
 
     job_id: str
@@ -115,3 +120,4 @@ class ClipSettings:
     shape: VideoShape
     sampler: SamplerSettings
     seed: int
+    sent_s: float | None = None

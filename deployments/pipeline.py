@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from cluster.metrics import count, observe
 from deployments.calls import Answer, Handle, ask, stream
 from deployments.messages import (
     ClipSettings,
@@ -16,7 +17,11 @@ from deployments.messages import (
     StageState,
     VideoResult,
 )
+from deployments.names import PIPELINE
+from deployments.startup import announce
+from deployments.transfers import note_latents, note_video
 from model.types import Latents, Step
+from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
 
 Item = StageEvent | VideoResult
 
@@ -29,7 +34,11 @@ class _Clock:
     start_s: float = field(default_factory=time.perf_counter)
 
     def event(self, state: StageState, index: int, total: int) -> StageEvent:
-        return StageEvent(self.stage, state, index, total, time.perf_counter() - self.start_s)
+        seconds = time.perf_counter() - self.start_s
+        if state is StageState.FINISHED:
+            observe(STAGE_SECONDS, seconds, stage=self.stage.value)
+            count(STAGE_BUSY_SECONDS, seconds, stage=self.stage.value)
+        return StageEvent(self.stage, state, index, total, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Pipeline:
         self._vae_encoder = vae_encoder
         self._denoiser = denoiser
         self._vae_decoder = vae_decoder
+        announce(PIPELINE)
 
     async def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, as the text encoder counts them."""
@@ -100,6 +110,7 @@ class Pipeline:
             async for item in items:
                 if isinstance(item, Latents):
                     latents = item
+                    note_latents(latents)
                 else:
                     yield item
         assert latents is not None, "the gang ended a clip without its latents"
@@ -123,7 +134,12 @@ class Pipeline:
         total = request.sampler.num_inference_steps
         yield clock.event(StageState.STARTED, 0, total)
         settings = ClipSettings(
-            request.job_id, request.camera, request.shape, request.sampler, request.seed
+            request.job_id,
+            request.camera,
+            request.shape,
+            request.sampler,
+            request.seed,
+            sent_s=time.time(),
         )
         denoised = stream(
             self._denoiser.denoise,
@@ -147,6 +163,7 @@ class Pipeline:
         clock = _Clock(Stage.VAE_DECODER)
         total = request.shape.latent_frames
         yield clock.event(StageState.STARTED, 0, total)
+        sent_s = time.time()
         decoded = stream(self._vae_decoder.decode, latents, request.return_tensors)
         async with aclosing(decoded) as items:
             async for item in items:
@@ -154,6 +171,7 @@ class Pipeline:
                     yield clock.event(StageState.STEP, item.index, item.total)
                 else:
                     assert isinstance(item, DecodedVideo)
+                    note_video(item, sent_s)
                     yield clock.event(StageState.FINISHED, total, total)
                     kept = latents.values if request.return_tensors else None
                     yield VideoResult(item.mp4, kept, item.frames)

@@ -4,12 +4,16 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 
+from cluster.metrics import count
 from deployments.config import StageConfig
+from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
 from model.text_encoder import TextEncoder
 from model.tokenizer import PromptTokenizer
 from model.types import TextEmbeds
+from monitoring.stages import CACHE_LOOKUPS
 
 
 class TextEncoderStage:
@@ -24,7 +28,10 @@ class TextEncoderStage:
     def __init__(self, checkpoint: str, config: StageConfig, cache_entries: int) -> None:
         paths = locate_checkpoint(checkpoint)
         self._thread = ModelThread(config)
-        self._model = TextEncoder.load(paths, device=self._thread.device, dtype=self._thread.dtype)
+        with loading(Stage.TEXT_ENCODER):
+            self._model = TextEncoder.load(
+                paths, device=self._thread.device, dtype=self._thread.dtype
+            )
         # Counted on its own thread: a client waits for the count while the model may be busy.
         self._tokenizer = PromptTokenizer.load(paths)
         self._counting = ModelThread(config)
@@ -39,6 +46,8 @@ class TextEncoderStage:
         """
         key = hashlib.sha256(prompt.encode()).digest()
         task = self._cache.get(key)
+        result = "miss" if task is None else "hit"
+        count(CACHE_LOOKUPS, stage=Stage.TEXT_ENCODER.value, result=result)
         if task is None:
             task = asyncio.create_task(self._thread.call(self._model.encode, prompt))
             self._cache[key] = task

@@ -1,13 +1,15 @@
 """The vae_decoder stage: latents to frames to MP4, latent frame by latent frame."""
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import numpy as np
 
 from deployments.config import StageConfig
-from deployments.messages import DecodedVideo
+from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
+from deployments.startup import loading
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import locate_checkpoint
 from model.types import SPATIAL_STRIDE, Frames, Latents, Step, UInt8Array
@@ -25,9 +27,10 @@ class VAEDecoderStage:
     def __init__(self, checkpoint: str, config: StageConfig) -> None:
         self._thread = ModelThread(config)
         self._num_threads = config.threads or 0
-        self._model = VAEDecoder.load(
-            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
-        )
+        with loading(Stage.VAE_DECODER):
+            self._model = VAEDecoder.load(
+                locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+            )
 
     async def decode(
         self, latents: Latents, keep_frames: bool
@@ -41,6 +44,7 @@ class VAEDecoderStage:
         Yields:
             A `Step` after each latent frame, then the `DecodedVideo`.
         """
+        received_s = time.time()
         _, total, height, width = latents.values.shape
         writer = Mp4Writer(
             height=height * SPATIAL_STRIDE,
@@ -56,7 +60,8 @@ class VAEDecoderStage:
                 index += 1
                 yield Step(index, total)
         mp4 = await self._thread.call(writer.finish)
-        yield DecodedVideo(mp4, np.concatenate(kept) if keep_frames else None)
+        pixels = np.concatenate(kept) if keep_frames else None
+        yield DecodedVideo(mp4, pixels, received_s, ready_s=time.time())
 
 
 def _kept(frames: Frames, keep: bool) -> list[UInt8Array]:

@@ -1,7 +1,9 @@
 """The vae_encoder stage: the first frame into latent space."""
 
 from deployments.config import StageConfig
+from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
 from model.types import FirstFrame, UInt8Array, VideoShape
 from model.vae_encoder import VAEEncoder
@@ -17,9 +19,10 @@ class VAEEncoderStage:
 
     def __init__(self, checkpoint: str, config: StageConfig) -> None:
         self._thread = ModelThread(config)
-        self._model = VAEEncoder.load(
-            locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
-        )
+        with loading(Stage.VAE_ENCODER):
+            self._model = VAEEncoder.load(
+                locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+            )
 
     async def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:
         """Latent of the image and the grey frames after it.

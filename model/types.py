@@ -53,6 +53,15 @@ class VideoShape:
     def latent_width(self) -> int:
         return self.width // SPATIAL_STRIDE
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the DiT makes of the clip's latents."""
+        return (
+            self.latent_frames
+            * (self.latent_height // PATCH_SIZE)
+            * (self.latent_width // PATCH_SIZE)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TextEmbeds:

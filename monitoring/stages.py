@@ -6,7 +6,7 @@ from monitoring.metric import Kind, Label, Metric
 _STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _STEP_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 30.0, 60.0)
 _LOAD_BUCKETS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
-_TRANSFER_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_TRANSFER_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 300.0)
 
 STAGE_SECONDS = Metric(
     "lingbot_stage_seconds",
@@ -16,7 +16,7 @@ STAGE_SECONDS = Metric(
     (STAGE,),
     _STAGE_BUCKETS,
 )
-STAGE_SECONDS_TOTAL = Metric(
+STAGE_BUSY_SECONDS = Metric(
     "lingbot_stage_busy_seconds_total",
     Kind.COUNTER,
     "seconds",
@@ -58,7 +58,7 @@ TRANSFER_SECONDS = Metric(
     Kind.HISTOGRAM,
     "seconds",
     "From the moment a result was ready in one process to its arrival in the next, by the clocks "
-    "of both machines.",
+    "of both machines; into the denoiser, waiting for a place beside a gang is part of it.",
     (SOURCE, TARGET),
     _TRANSFER_BUCKETS,
 )
