@@ -5,10 +5,10 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-unit lint format serve bench-overhead bench-overlap bench-recovery clean
+.PHONY: help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with the pinned dependencies
 
@@ -41,6 +41,13 @@ format: $(STAMP) ## Format the code and fix what can be fixed
 
 serve: $(STAMP) $(CHECKPOINT) ## Serve the examples' checkpoint on http://127.0.0.1:8000
 	$(BIN)/lingbot-serve serve --config examples/cpu.yaml --checkpoint $(CHECKPOINT)
+
+k8s-render: $(STAMP) ## Write the overlays' serve-config.yaml from examples/
+	$(BIN)/python -m k8s.serve_configs
+
+CRDS ?= ../shared/schemas
+k8s-validate: $(STAMP) ## Render every overlay and hold it against schemas and rules (CRDS=folder of CRDs)
+	$(BIN)/python -m k8s.validate --crds $(CRDS)
 
 bench-overhead: $(STAMP) ## Measure what serving adds to the models' own time
 	$(BIN)/python -m benchmarks.overhead

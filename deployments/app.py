@@ -78,7 +78,7 @@ def build_gateway(args: GatewayConfig) -> Application:
         name=GATEWAY,
         num_replicas=1,  # it owns the queue of jobs
         max_ongoing_requests=_GATEWAY_MAX_ONGOING,
-        ray_actor_options={"num_cpus": args.num_cpus},
+        ray_actor_options={"num_cpus": args.num_cpus, "label_selector": args.label_selector},
     )
     return deployment.bind(args)
 
@@ -108,7 +108,7 @@ def pipeline_deployment(config: PipelineConfig) -> serve.Deployment:
         name=PIPELINE,
         max_ongoing_requests=_LIGHT_MAX_ONGOING + config.max_ongoing_clips,
         graceful_shutdown_timeout_s=config.longest_clip_s,
-        ray_actor_options={"num_cpus": config.num_cpus},
+        ray_actor_options={"num_cpus": config.num_cpus, "label_selector": config.label_selector},
     )
 
 
@@ -120,7 +120,11 @@ def _stage(
         name=stage.value,
         max_ongoing_requests=_LIGHT_MAX_ONGOING,
         graceful_shutdown_timeout_s=pipeline.longest_clip_s,
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options={
+            "num_cpus": config.num_cpus,
+            "num_gpus": config.num_gpus,
+            "label_selector": config.label_selector,
+        },
         **_replicas(config),
     )
 
@@ -134,6 +138,8 @@ def _gangs(config: PipelineConfig) -> serve.Deployment:
         graceful_shutdown_timeout_s=config.longest_clip_s,
         placement_group_bundles=replica_bundles(gang),
         placement_group_strategy=gang.placement,
+        # One selector holds for every bundle.
+        placement_group_bundle_label_selector=[config.denoiser.label_selector],
         ray_actor_options={"num_cpus": gang.controller_cpus},
         **_replicas(config.denoiser),
     )

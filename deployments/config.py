@@ -18,6 +18,13 @@ from model.types import Solver
 # Replicas work in other folders than whoever wrote the file.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
+# Ray's own syntax: a value, one that must not be there, or a choice of several.
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LABELS = rf"!?in\({_LABEL}(,{_LABEL})*\)"
+LabelKey = Annotated[str, Field(pattern=rf"^([a-z0-9.-]+/)?{_LABEL}$", max_length=253)]
+LabelCondition = Annotated[str, Field(pattern=rf"^(!?{_LABEL}|{_LABELS})$")]
+LabelSelector = dict[LabelKey, LabelCondition]
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +41,7 @@ class StageConfig(_Settings):
         device: Where the weights live.
         dtype: Of weights and arithmetic.
         threads: CPU threads of torch; None leaves its choice.
+        label_selector: Labels that the nodes must have, as `ray start --labels` gives them.
     """
 
     num_replicas: int = Field(default=1, ge=1)
@@ -43,6 +51,7 @@ class StageConfig(_Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
+    label_selector: LabelSelector = {}
 
     @model_validator(mode="after")
     def _cuda_needs_a_share(self) -> "StageConfig":
@@ -62,11 +71,13 @@ class DenoiserConfig(_Settings):
         num_replicas: Gangs, where `scaling` is absent.
         scaling: Bounds for the autoscaler instead of a fixed number.
         gang: The ranks, and what their owner reserves.
+        label_selector: Labels that the nodes of a gang must have.
     """
 
     num_replicas: int = Field(default=1, ge=1)
     scaling: StageScaling | None = None
     gang: GangConfig = GangConfig()
+    label_selector: LabelSelector = {}
 
     @property
     def max_replicas(self) -> int:
@@ -84,6 +95,7 @@ class PipelineConfig(_Settings):
         denoiser: The gangs.
         vae_decoder: The stage that decodes and writes the MP4.
         num_cpus: Reserved by the replica that composes the stages.
+        label_selector: Labels that its node must have.
         text_cache_entries: Encoded prompts that each text encoder keeps.
         longest_clip_s: How long a stage may still work when it is told to stop.
     """
@@ -95,6 +107,7 @@ class PipelineConfig(_Settings):
     denoiser: DenoiserConfig = DenoiserConfig()
     vae_decoder: StageConfig = StageConfig()
     num_cpus: float = Field(default=0.1, ge=0)
+    label_selector: LabelSelector = {}
     text_cache_entries: int = Field(default=256, ge=1)
     longest_clip_s: float = Field(default=3600.0, gt=0)
 
@@ -166,6 +179,7 @@ class GatewayConfig(_Settings):
     Args:
         data_dir: Folder of the finished clips and of the inputs that wait.
         database_url: SQLAlchemy's; None means a SQLite file in `data_dir`.
+        database_url_file: File that holds the URL, where it carries a password.
         model_name: What the API calls the model.
         preset: Name in `deployments.presets.PRESETS`.
         defaults: Overrides of the preset.
@@ -173,18 +187,27 @@ class GatewayConfig(_Settings):
         max_concurrent_jobs: Jobs handed to the pipeline at once: two per gang, one that encodes
             and one that decodes keep every stage busy.
         num_cpus: Reserved by the gateway.
+        label_selector: Labels that its node must have.
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
     database_url: str | None = None
+    database_url_file: AbsolutePath | None = None
     model_name: str = "lingbot-world-base-cam"
     preset: str = "480*832"
     defaults: GenerationOverrides = GenerationOverrides()
     limits: Limits = Limits()
     max_concurrent_jobs: int = Field(default=4, ge=1)
     num_cpus: float = Field(default=0.1, ge=0)
+    label_selector: LabelSelector = {}
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_database(self) -> "GatewayConfig":
+        if self.database_url is not None and self.database_url_file is not None:
+            raise ValueError("give database_url or database_url_file, not both")
+        return self
 
     @model_validator(mode="after")
     def _preset_exists(self) -> "GatewayConfig":
@@ -198,9 +221,23 @@ class GatewayConfig(_Settings):
         overrides = self.defaults.model_dump(exclude_none=True)
         return PRESETS[self.preset].model_copy(update=overrides)
 
-    @property
     def store_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+        """Where the jobs are kept; reads `database_url_file`.
+
+        Raises:
+            ConfigurationError: The file cannot be read or is empty.
+        """
+        if self.database_url_file is None:
+            return self.database_url or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+        try:
+            url = self.database_url_file.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(f"gateway.database_url_file: {error}") from error
+        if not url:
+            raise ConfigurationError(
+                f"gateway.database_url_file: {self.database_url_file} is empty"
+            )
+        return url
 
 
 class HttpConfig(_Settings):

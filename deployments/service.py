@@ -31,7 +31,7 @@ class VideoService:
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         self._artifacts = ArtifactStore(config.data_dir)
-        self._store = JobStore(config.store_url)
+        self._store = JobStore(config.store_url())
         self._pipeline = PipelineClient(timeout_s=config.pipeline_timeout_s)
         self._runner = JobRunner(
             self._store,

@@ -1,42 +1,80 @@
-"""The manifest carries the same configuration as the shipped file, in a form that Serve takes."""
+"""Every overlay renders and is valid; what it serves is what its example file says."""
 
+import os
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from ray.serve.schema import ServeDeploySchema
 
-from deployments.config import GatewayConfig, PipelineConfig, ServeConfig
-from deployments.serve_config import serve_config
+from deployments.config import ServeConfig
+from k8s import serve_configs
+from k8s.validate.__main__ import main
+from k8s.validate.checks import faults
+from k8s.validate.external import External
+from k8s.validate.manifests import OVERLAYS, Manifests, RenderError, overlays, render
+from k8s.validate.references import references
+from k8s.validate.schemas import CustomResources
 
 ROOT = Path(__file__).parents[2]
+CRDS = Path(os.environ.get("CRDS", ROOT.parent / "shared/schemas"))
+NAMES = [folder.name for folder in overlays()]
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders overlays")
 
 
-@pytest.fixture(scope="module")
-def rendered() -> dict:
-    return serve_config(ServeConfig.from_yaml(ROOT / "examples/h200x8.yaml"))
+@cache
+def overlay(name: str) -> Manifests:
+    return render(OVERLAYS / name)
 
 
-def test_manifest_holds_what_render_prints(rendered: dict) -> None:
-    manifest = yaml.safe_load((ROOT / "k8s/base/rayservice.yaml").read_text())
-    assert yaml.safe_load(manifest["spec"]["serveConfigV2"]) == rendered
+@cache
+def custom_resources() -> CustomResources:
+    return CustomResources.read(CRDS) if CRDS.is_dir() else CustomResources({})
 
 
-def test_serve_and_the_builders_take_it(rendered: dict) -> None:
-    applications = {a.name: a for a in ServeDeploySchema.model_validate(rendered).applications}
-    file = ServeConfig.from_yaml(ROOT / "examples/h200x8.yaml")
-    assert PipelineConfig.model_validate(applications["pipeline"].args) == file.pipeline
-    assert GatewayConfig.model_validate(applications["gateway"].args) == file.gateway
+@pytest.mark.parametrize("name", NAMES)
+def test_an_overlay_is_valid(name: str) -> None:
+    assert not list(faults(overlay(name), custom_resources(), External.read()))
 
 
-def test_a_worker_node_has_what_the_applications_reserve() -> None:
-    manifest = yaml.safe_load((ROOT / "k8s/base/rayservice.yaml").read_text())
-    [group] = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    [container] = group["template"]["spec"]["containers"]
-    file = ServeConfig.from_yaml(ROOT / "examples/h200x8.yaml")
-    assert int(container["resources"]["limits"]["cpu"]) >= file.logical_cpus
-    gang = file.pipeline.denoiser.gang
-    assert int(container["resources"]["limits"]["nvidia.com/gpu"]) == gang.size
-    # A pod is not killed before Serve has let its clip end.
-    grace_s = group["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace_s > file.pipeline.longest_clip_s
+@pytest.mark.parametrize("name", NAMES)
+def test_an_overlay_serves_its_example(name: str) -> None:
+    [service] = overlay(name).of("RayService")
+    assert service["spec"]["serveConfigV2"] == serve_configs.rendered(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_is_read_back_as_it_was(name: str) -> None:
+    file = ServeConfig.from_yaml(ROOT / "examples" / serve_configs.SOURCES[name])
+    pipeline, gateway = yaml.safe_load(serve_configs.rendered(name))["applications"]
+    assert file.pipeline == type(file.pipeline).model_validate(pipeline["args"])
+    assert file.gateway == type(file.gateway).model_validate(gateway["args"])
+
+
+def test_what_is_external_is_used_and_told() -> None:
+    used = {r.name for name in NAMES for r in references(overlay(name))}
+    names = External.read().all_names()
+    assert names <= used
+    readme = (ROOT / "k8s/README.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
+
+
+def test_the_command_reports_what_it_could_not_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--crds", str(tmp_path / "none"), str(OVERLAYS / NAMES[0])]) == 0
+    printed = capsys.readouterr().out
+    assert "NOT CHECKED" in printed
+    assert "no schema at hand for RayService" in printed
+
+
+def test_a_folder_that_does_not_render_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [nowhere.yaml]")
+    with pytest.raises(RenderError, match="nowhere"):
+        render(tmp_path)
+    assert main([str(tmp_path)]) == 1
+    assert "does not render" in capsys.readouterr().err
