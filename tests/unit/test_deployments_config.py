@@ -19,7 +19,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["cpu.yaml", "h200x8.yaml"])
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
 def test_shipped_files_are_valid(name: str) -> None:
     config = ServeConfig.from_yaml(EXAMPLES / name)
     assert config.pipeline.checkpoint.is_absolute()
@@ -47,6 +47,11 @@ def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
         ("pipeline: {checkpoint: /a, vae_decoder: {device: cuda}}", "num_gpus"),
         ("pipeline: {checkpoint: /a, denoiser: {gang: {size: 4, ulysses_degree: 3}}}", "ulysses"),
         ("pipeline: {checkpoint: /a, vae_decoder: {scaling: {min_replicas: 3}}}", "max_replicas"),
+        ("pipeline: {checkpoint: /a, vae_decoder: {label_selector: {pool: in(a)b}}}", "pool"),
+        (
+            "pipeline: {checkpoint: /a}\ngateway: {database_url: x, database_url_file: y}",
+            "not both",
+        ),
         ("- no mapping", "pipeline"),
         ("pipeline: {", "serve.yaml"),
     ],
@@ -122,3 +127,34 @@ def test_ulysses_degree_must_divide_the_heads(synthetic_checkpoint: CheckpointPa
 def test_incomplete_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="high_noise_model"):
         build_pipeline(PipelineConfig(checkpoint=tmp_path))
+
+
+def test_the_database_url_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "database-url"
+    config = GatewayConfig(database_url_file=file)
+    with pytest.raises(ConfigurationError, match="database_url_file"):
+        config.store_url()
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        config.store_url()
+    file.write_text("postgresql+psycopg://lingbot:secret@db/lingbot\n")
+    assert config.store_url() == "postgresql+psycopg://lingbot:secret@db/lingbot"
+
+
+def test_stages_go_where_their_labels_say(synthetic_checkpoint: CheckpointPaths) -> None:
+    config = PipelineConfig.model_validate(
+        {
+            "checkpoint": synthetic_checkpoint.root,
+            "label_selector": {"lingbot-pool": "stages"},
+            "vae_decoder": {"label_selector": {"lingbot-pool": "!gangs"}},
+            "denoiser": {"label_selector": {"lingbot-pool": "in(gangs,spare)"}},
+        }
+    )
+    pipeline = build_pipeline(config)._bound_deployment
+    stages = [stage._bound_deployment for stage in pipeline.init_args]
+    by_name = {stage.name: stage for stage in [pipeline, *stages]}
+    assert by_name["pipeline"].ray_actor_options["label_selector"] == {"lingbot-pool": "stages"}
+    assert by_name["vae_decoder"].ray_actor_options["label_selector"] == {"lingbot-pool": "!gangs"}
+    bundles = by_name["denoiser"]._replica_config.placement_group_bundle_label_selector
+    assert bundles == [{"lingbot-pool": "in(gangs,spare)"}] * len(bundles)
+    assert len(bundles) == 2
