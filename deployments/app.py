@@ -32,6 +32,8 @@ _LIGHT_MAX_ONGOING = 100
 _CLIPS_PER_GANG = 2
 # The gateway answers polls beside the requests that wait for their clip.
 _GATEWAY_MAX_ONGOING = 1000
+# For a drained gateway to put back what it could not finish, before Serve kills it.
+_DRAIN_MARGIN_S = 30.0
 
 
 def build_pipeline(args: PipelineConfig) -> Application:
@@ -76,8 +78,10 @@ def build_gateway(args: GatewayConfig) -> Application:
     deployment = _deployment(
         serve.ingress()(Gateway),
         name=GATEWAY,
-        num_replicas=1,  # it owns the queue of jobs
+        num_replicas=1,
+        max_surge_percent=100,  # an updated one answers before the old one stops
         max_ongoing_requests=_GATEWAY_MAX_ONGOING,
+        graceful_shutdown_timeout_s=args.drain_timeout_s + _DRAIN_MARGIN_S,
         ray_actor_options={"num_cpus": args.num_cpus, "label_selector": args.label_selector},
     )
     return deployment.bind(args)

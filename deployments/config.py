@@ -174,11 +174,11 @@ class Limits(_Settings):
 
 
 class GatewayConfig(_Settings):
-    """The application that speaks HTTP and owns the jobs.
+    """The application that speaks HTTP and keeps the jobs.
 
     Args:
         data_dir: Folder of the finished clips and of the inputs that wait.
-        database_url: SQLAlchemy's; None means a SQLite file in `data_dir`.
+        database_url: SQLAlchemy's, of PostgreSQL or SQLite; None means a SQLite file in `data_dir`.
         database_url_file: File that holds the URL, where it carries a password.
         model_name: What the API calls the model.
         preset: Name in `deployments.presets.PRESETS`.
@@ -189,6 +189,8 @@ class GatewayConfig(_Settings):
         num_cpus: Reserved by the gateway.
         label_selector: Labels that its node must have.
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
+        lease_s: How long a job stays with a gateway that no longer gives a sign of life.
+        drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
@@ -202,6 +204,8 @@ class GatewayConfig(_Settings):
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = {}
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
+    lease_s: float = Field(default=30.0, ge=2)
+    drain_timeout_s: float = Field(default=3600.0, gt=0)
 
     @model_validator(mode="after")
     def _one_database(self) -> "GatewayConfig":
@@ -261,7 +265,8 @@ class ServeConfig(_Settings):
         replicas = sum(s.max_replicas * s.num_cpus for s in pipeline.encoders_and_decoder)
         gang = sum(bundle["CPU"] for bundle in replica_bundles(pipeline.denoiser.gang))
         gangs = pipeline.denoiser.max_replicas * gang
-        return math.ceil(replicas + gangs + pipeline.num_cpus + self.gateway.num_cpus)
+        # Twice: an updated gateway starts beside the one that it replaces.
+        return math.ceil(replicas + gangs + pipeline.num_cpus + 2 * self.gateway.num_cpus)
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: object) -> "ServeConfig":

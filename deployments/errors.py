@@ -10,6 +10,7 @@ LingBotError
     ├── QueueFullError            too many jobs wait
     ├── DrainingError             the gateway finishes its jobs and takes no more
     ├── PipelineUnavailableError  the stages do not answer yet
+    ├── LeaseLostError            a job was taken from the gateway that worked on it
     └── JobFailedError            a job that a client waited for has failed
 """
 
@@ -50,6 +51,10 @@ class DrainingError(GatewayError):
 
 class PipelineUnavailableError(GatewayError):
     """The stages do not answer."""
+
+
+class LeaseLostError(GatewayError):
+    """A job was cancelled, deleted or given to another gateway while this one worked on it."""
 
 
 class JobFailedError(GatewayError):

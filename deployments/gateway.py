@@ -8,7 +8,7 @@ from deployments.service import VideoService
 
 
 class Gateway:
-    """One replica that speaks HTTP and owns the jobs.
+    """A replica that speaks HTTP and drives the jobs that it has claimed.
 
     Args:
         config: Limits, defaults and places.
@@ -16,12 +16,22 @@ class Gateway:
 
     # Serve awaits it; the type checker knows no such constructor.
     async def __init__(self, config: GatewayConfig) -> None:  # type: ignore[misc]
+        self._drain_timeout_s = config.drain_timeout_s
         self._service = VideoService(config)
-        await self._service.start()
+        self._service.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self._service)
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no more jobs and waits for the running ones."""
+        """Takes no more jobs and waits for the running ones.
+
+        Args:
+            timeout_s: Jobs that run longer go back into the queue.
+        """
         await self._service.drain(timeout_s)
+
+    async def __del__(self) -> None:
+        # Serve awaits this before it ends a replica that it replaces or no longer needs.
+        await self._service.drain(self._drain_timeout_s)
+        self._service.close()

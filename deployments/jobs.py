@@ -1,26 +1,20 @@
 """Jobs in a database: one row per video, written before anything is queued."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import JSON, Engine, create_engine, event, func, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import JSON, Double, Engine, delete, func, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from deployments.errors import JobNotFoundError
-from deployments.messages import StageEvent, StageState
-from deployments.progress import percent
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 
 
-class _Base(DeclarativeBase):
-    pass
+class Tables(DeclarativeBase):
+    """The tables as the code knows them; `deployments.migrations` makes them."""
 
 
-class Job(_Base):
+class Job(Tables):
     """One video: what was asked for, how far it is, how it ended."""
 
     __tablename__ = "jobs"
@@ -30,9 +24,9 @@ class Job(_Base):
     status: Mapped[str] = mapped_column(default=QUEUED, index=True)
     model: Mapped[str]
     prompt: Mapped[str]
-    created_at: Mapped[float] = mapped_column(default=time.time)
-    started_at: Mapped[float | None] = mapped_column(default=None)
-    completed_at: Mapped[float | None] = mapped_column(default=None)
+    created_at: Mapped[float] = mapped_column(Double, default=time.time)
+    started_at: Mapped[float | None] = mapped_column(Double, default=None)
+    completed_at: Mapped[float | None] = mapped_column(Double, default=None)
     width: Mapped[int]
     height: Mapped[int]
     num_frames: Mapped[int]
@@ -47,6 +41,10 @@ class Job(_Base):
     stage_durations: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     error_code: Mapped[str | None] = mapped_column(default=None)
     error_message: Mapped[str | None] = mapped_column(default=None)
+    # Which gateway works on it, until when unless it renews, and for the how-manieth time.
+    owner: Mapped[str | None] = mapped_column(default=None)
+    lease_until: Mapped[float | None] = mapped_column(Double, default=None)
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
 
     @property
     def is_over(self) -> bool:
@@ -54,18 +52,17 @@ class Job(_Base):
 
 
 class JobStore:
-    """All reads and writes of jobs; every call is one short transaction and may run in a thread.
+    """What every gateway may do with every job; `deployments.claims` has what its owner may.
+
+    Every call is one short transaction and may run in a thread.
 
     Args:
-        url: SQLAlchemy's database URL.
+        engine: From `deployments.database.open_database`.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            _use_write_ahead_log(self._engine)
-        _Base.metadata.create_all(self._engine)
-        self._session = sessionmaker(self._engine, expire_on_commit=False)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._session = sessionmaker(engine, expire_on_commit=False)
 
     def add(self, job: Job) -> None:
         """Writes a new job."""
@@ -104,81 +101,60 @@ class JobStore:
             jobs = list(session.scalars(query))
         return jobs[:limit], len(jobs) > limit
 
-    def with_status(self, status: str) -> Sequence[Job]:
-        """All jobs of one status, oldest first."""
-        with self._session() as session:
-            query = select(Job).where(Job.status == status).order_by(Job.number)
-            return session.scalars(query).all()
-
     def count(self) -> dict[str, int]:
         """Number of jobs by status."""
         with self._session() as session:
             rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
             return {status: number for status, number in rows}
 
-    def start(self, job_id: str) -> None:
-        """Marks a job as in progress."""
-        self._change(job_id, status=IN_PROGRESS, started_at=time.time())
+    def num_unfinished(self) -> int:
+        """Jobs that wait or run."""
+        unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
+        with self._session() as session:
+            return session.scalar(unfinished) or 0
 
-    def record(self, job_id: str, event: StageEvent) -> None:
-        """Notes how far a job is; progress never falls."""
-        with self._session.begin() as session:
-            job = _find(session, job_id)
-            job.progress = max(job.progress, percent(event))
-            if event.state is StageState.FINISHED:
-                seconds = round(event.seconds, 4)
-                job.stage_durations = {**job.stage_durations, event.stage.value: seconds}
-            else:
-                job.stage, job.step, job.total_steps = event.stage.value, event.index, event.total
+    def cancel(self, job_id: str) -> bool:
+        """Ends a job that waits or runs as failed, and takes it from whoever works on it.
 
-    def complete(self, job_id: str) -> None:
-        """Marks a job whose file is stored."""
-        self._change(job_id, status=COMPLETED, progress=100, completed_at=time.time())
-
-    def fail(self, job_id: str, code: str, message: str) -> None:
-        """Ends a job with an error code and a message that clients may read."""
-        self._change(
-            job_id,
-            status=FAILED,
-            completed_at=time.time(),
-            error_code=code,
-            error_message=message,
+        Returns:
+            Whether it was still waiting or running.
+        """
+        cancelled = (
+            update(Job)
+            .where(Job.id == job_id, Job.status.in_((QUEUED, IN_PROGRESS)))
+            .values(
+                status=FAILED,
+                completed_at=time.time(),
+                error_code="cancelled",
+                error_message="the video was cancelled",
+                owner=None,
+                lease_until=None,
+            )
         )
+        with self._session.begin() as session:
+            return session.scalar(cancelled.returning(Job.number)) is not None
 
     def delete(self, job_id: str) -> None:
-        """Removes a job.
+        """Removes a job; whoever works on it loses it.
 
         Raises:
             JobNotFoundError: There is none of this id.
         """
         with self._session.begin() as session:
-            session.delete(_find(session, job_id))
+            if session.scalar(delete(Job).where(Job.id == job_id).returning(Job.number)) is None:
+                raise _not_found(job_id)
 
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
 
-    def _change(self, job_id: str, **values: Any) -> None:
-        with self._session.begin() as session:
-            job = _find(session, job_id)
-            for name, value in values.items():
-                setattr(job, name, value)
-
 
 def _find(session: Session, job_id: str) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None:
-        raise JobNotFoundError(f"no video has the id {job_id!r}")
+        raise _not_found(job_id)
     return job
 
 
-def _use_write_ahead_log(engine: Engine) -> None:
-    """Lets readers poll while a step is written, and skips the disk flush per step."""
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA busy_timeout=5000")
-        cursor.close()
+def _not_found(job_id: str) -> JobNotFoundError:
+    return JobNotFoundError(f"no video has the id {job_id!r}")

@@ -49,14 +49,17 @@ class LocalServer:
         """Refuses new jobs, finishes the running ones, and ends every process; twice is once.
 
         Args:
-            drain_timeout_s: Jobs that run longer are cancelled.
+            drain_timeout_s: Jobs that run longer go back into the queue, as all do when this call
+                is interrupted.
         """
         if not self._running:
             return
         self._running = False
         try:
-            handle = serve.get_app_handle(GATEWAY)
-            handle.drain.remote(drain_timeout_s).result(timeout_s=drain_timeout_s + _DRAIN_GRACE_S)
+            _drain(drain_timeout_s)
+        except KeyboardInterrupt:
+            _drain(0.0)
+            raise
         finally:
             _stop_all()
 
@@ -95,6 +98,11 @@ def start_local(
         _stop_all()
         raise
     return LocalServer(url)
+
+
+def _drain(timeout_s: float) -> None:
+    handle = serve.get_app_handle(GATEWAY)
+    handle.drain.remote(timeout_s).result(timeout_s=timeout_s + _DRAIN_GRACE_S)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -1,153 +1,225 @@
-"""Drives jobs: a bounded queue in order of arrival, a few at once through the pipeline."""
+"""Drives jobs: claims waiting ones, a few at once, and streams them through the pipeline."""
 
 import asyncio
 import logging
-from contextlib import aclosing
+import time
+from collections.abc import Callable, Collection
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from deployments.artifacts import ArtifactStore
-from deployments.errors import DrainingError, QueueFullError
+from deployments.claims import Claim, Claims
+from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.http_errors import job_error
-from deployments.jobs import IN_PROGRESS, QUEUED, Job, JobStore
-from deployments.messages import GenerateRequest, VideoResult
+from deployments.jobs import JobStore
+from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
 
 logger = logging.getLogger("ray.serve")
 
+# How soon a job that another gateway took in is seen, and how soon a cancelled one stops.
+_LOOK_S = 1.0
+# Bounds what one job writes; polls are slower.
+_MIN_STEP_S = 0.05
+
 
 class JobRunner:
-    """One task per job; a semaphore, which is fair, lets the oldest ones through.
+    """A loop that claims jobs, and a task for each job that it holds.
 
     The database is called in threads: a slow disk must not hold up the health checks.
 
     Args:
-        store: Where jobs are written.
+        store: All jobs.
+        claims: Those that this gateway works on.
         artifacts: Where their files go.
         pipeline: What makes the clips.
-        max_concurrent: Jobs handed to the pipeline at once.
-        max_queued: Jobs that may wait beside them.
+        max_in_progress: Jobs handed to the pipeline at once, over all gateways.
+        renew_s: Time between two renewals of the leases.
     """
 
     def __init__(
         self,
         store: JobStore,
+        claims: Claims,
         artifacts: ArtifactStore,
         pipeline: PipelineClient,
         *,
-        max_concurrent: int,
-        max_queued: int,
+        max_in_progress: int,
+        renew_s: float,
     ) -> None:
         self._store = store
+        self._claims = claims
         self._artifacts = artifacts
         self._pipeline = pipeline
-        self._slots = asyncio.Semaphore(max_concurrent)
-        self._max_jobs = max_concurrent + max_queued
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._running: set[str] = set()
-        self._num_admitting = 0
+        self._max_in_progress = max_in_progress
+        self._renew_s = renew_s
+        self._renewed_s = float("-inf")
+        self._tasks: dict[Claim, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._draining = False
+        self._over = False
+        self._loop: asyncio.Task[None] | None = None
 
-    async def restore(self) -> None:
-        """Takes up what an earlier gateway left: waiting jobs wait again, begun ones fail."""
-        for job in await asyncio.to_thread(self._store.with_status, IN_PROGRESS):
-            text = "the gateway restarted while this video was made; send it again"
-            await self._fail(job.id, "interrupted", text)
-        for job in await asyncio.to_thread(self._store.with_status, QUEUED):
-            self._spawn(job.id)
+    def start(self) -> None:
+        """Begins to claim jobs."""
+        self._loop = asyncio.create_task(self._work(), name="claims")
 
-    def check_open(self) -> None:
-        """Raises unless one more job may come.
+    def wake(self) -> None:
+        """Looks for waiting jobs now, not only at the next turn."""
+        self._woken.set()
 
-        Raises:
-            DrainingError: The gateway is about to stop.
-            QueueFullError: As many jobs wait as may.
-        """
-        if self._draining:
-            raise DrainingError("the server is about to stop; send the request again later")
-        if len(self._tasks) + self._num_admitting >= self._max_jobs:
-            raise QueueFullError("too many videos wait; send the request again later")
+    async def finished(self, job_id: str, *, timeout_s: float) -> None:
+        """Returns when a job of this gateway has ended, or after a time."""
+        if tasks := self._tasks_of(job_id):
+            await asyncio.wait(tasks, timeout=timeout_s)
+        else:
+            await asyncio.sleep(timeout_s)
 
-    async def submit(self, job: Job, request: GenerateRequest) -> None:
-        """Writes a job, then queues it.
-
-        Raises:
-            DrainingError: The gateway is about to stop.
-            QueueFullError: As many jobs wait as may.
-        """
-        self.check_open()
-        # Shielded: a client that leaves now must not leave a job that nobody drives.
-        await asyncio.shield(asyncio.ensure_future(self._write_and_queue(job, request)))
-
-    async def wait(self, job_id: str) -> None:
-        """Returns when a job is over."""
-        if task := self._tasks.get(job_id):
-            await asyncio.wait({task})
-
-    async def cancel(self, job_id: str) -> None:
-        """Ends a job that waits or runs, as failed with the code "cancelled"."""
-        if task := self._tasks.get(job_id):
-            await _stop({task})
-            job = await asyncio.to_thread(self._store.get, job_id)
-            if not job.is_over:
-                await self._fail(job_id, "cancelled", "the video was cancelled")
+    async def drop(self, job_id: str) -> None:
+        """Stops work on a job that was ended from outside, if it is done here."""
+        await _stop(self._tasks_of(job_id))
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no more jobs and finishes the running ones; those that wait stay in the database.
+        """Claims no more jobs and finishes the running ones; again is at once.
 
         Args:
-            timeout_s: After this, running jobs are cancelled.
+            timeout_s: Jobs that run longer go back into the queue.
         """
         self._draining = True
-        running = {job_id: self._tasks[job_id] for job_id in self._running}
-        await _stop(set(self._tasks.values()) - set(running.values()))
-        if running:
-            await asyncio.wait(running.values(), timeout=timeout_s)
-        for job_id in running:
-            await self.cancel(job_id)
+        async with self._claiming:
+            pass  # what is being claimed now has its task afterwards
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout_s)
+        left = list(self._tasks)
+        await _stop(self._tasks.values())
+        for claim in left:
+            await self._release(claim)
+        self._over = True
+        if self._loop is not None:
+            await _stop({self._loop})
 
-    async def _write_and_queue(self, job: Job, request: GenerateRequest) -> None:
-        self._num_admitting += 1
+    async def _work(self) -> None:
+        await self._pipeline.deployed()
+        # A flag beside the cancellation, which wait_for loses (before 3.12) when both come at once.
+        while not self._over:
+            try:
+                await self._look()
+            except SQLAlchemyError:
+                logger.exception("the jobs' database does not answer; trying again")
+            self._woken.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _LOOK_S)
+
+    async def _look(self) -> None:
+        await self._stop_lost()
+        if time.monotonic() - self._renewed_s >= self._renew_s:
+            await asyncio.to_thread(self._claims.renew, list(self._tasks))
+            self._renewed_s = time.monotonic()
+            if not self._draining:
+                await self._recover()
+        async with self._claiming:
+            await self._claim()
+
+    async def _claim(self) -> None:
+        if not self._draining:
+            for claim in await asyncio.to_thread(self._claims.claim, self._max_in_progress):
+                self._spawn(claim)
+
+    async def _stop_lost(self) -> None:
+        if not self._tasks:
+            return
+        before = set(self._tasks)
+        lost = before - await asyncio.to_thread(self._claims.still_held, before)
+        await _stop([self._tasks[claim] for claim in lost if claim in self._tasks])
+
+    async def _recover(self) -> None:
+        for job_id in await asyncio.to_thread(self._claims.recover):
+            await asyncio.to_thread(self._artifacts.drop_request, job_id)
+
+    def _spawn(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._run(claim), name=claim.job_id)
+        self._tasks[claim] = task
+        task.add_done_callback(lambda _: self._forget(claim))
+
+    def _forget(self, claim: Claim) -> None:
+        self._tasks.pop(claim, None)
+        self.wake()
+
+    def _tasks_of(self, job_id: str) -> list[asyncio.Task[None]]:
+        return [task for claim, task in self._tasks.items() if claim.job_id == job_id]
+
+    async def _run(self, claim: Claim) -> None:
         try:
-            await asyncio.to_thread(self._artifacts.write_request, request)
-            await asyncio.to_thread(self._store.add, job)
-            self._spawn(request.job_id)
-        finally:
-            self._num_admitting -= 1
-
-    def _spawn(self, job_id: str) -> None:
-        task = asyncio.create_task(self._run(job_id), name=job_id)
-        self._tasks[job_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
-
-    async def _run(self, job_id: str) -> None:
-        try:
-            await self._pipeline.deployed()
-            async with self._slots:
-                self._running.add(job_id)
-                await self._drive(job_id)
+            await self._drive(claim)
+        except LeaseLostError:
+            await self._drop_if_deleted(claim.job_id)
         except Exception as error:  # the edge of the job: whatever it was, its owner must hear
-            logger.exception("job %s failed", job_id)
-            public = job_error(error)
-            await self._fail(job_id, public.code, public.message)
-        finally:
-            self._running.discard(job_id)
+            logger.exception("job %s failed", claim.job_id)
+            await self._fail(claim, error)
 
-    async def _drive(self, job_id: str) -> None:
-        request = await asyncio.to_thread(self._artifacts.read_request, job_id)
-        await asyncio.to_thread(self._store.start, job_id)
-        async with aclosing(self._pipeline.generate(request)) as items:
+    async def _drive(self, claim: Claim) -> None:
+        request = await asyncio.to_thread(self._artifacts.read_request, claim.job_id)
+        written_s = float("-inf")
+        async with aclosing(self._pipeline.generate(_named(request, claim))) as items:
             async for item in items:
                 if isinstance(item, VideoResult):
-                    await asyncio.to_thread(self._artifacts.write_result, job_id, item)
-                else:
-                    await asyncio.to_thread(self._store.record, job_id, item)
-        await asyncio.to_thread(self._store.complete, job_id)
+                    await asyncio.to_thread(self._artifacts.write_result, claim.job_id, item)
+                elif not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
+                    await self._record(claim, item)
+                    written_s = time.monotonic()
+        await _insist(self._claims.complete, claim)
 
-    async def _fail(self, job_id: str, code: str, message: str) -> None:
-        await asyncio.to_thread(self._store.fail, job_id, code, message)
-        await asyncio.to_thread(self._artifacts.drop_request, job_id)
+    async def _record(self, claim: Claim, event: StageEvent) -> None:
+        try:
+            await asyncio.to_thread(self._claims.record, claim, event)
+        except OperationalError:  # a clip is worth more than its progress
+            logger.warning("the jobs' database did not take the progress of %s", claim.job_id)
+
+    async def _fail(self, claim: Claim, error: Exception) -> None:
+        public = job_error(error)
+        try:
+            await _insist(self._claims.fail, claim, public.code, public.message)
+            await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
+        except LeaseLostError:
+            await self._drop_if_deleted(claim.job_id)
+
+    async def _release(self, claim: Claim) -> None:
+        with suppress(LeaseLostError):  # it ended before it was told to
+            await asyncio.to_thread(self._claims.release, claim)
+
+    async def _drop_if_deleted(self, job_id: str) -> None:
+        # A file may have been written after the one who deleted the job removed its folder.
+        try:
+            await asyncio.to_thread(self._store.get, job_id)
+        except JobNotFoundError:
+            await asyncio.to_thread(self._artifacts.delete, job_id)
 
 
-async def _stop(tasks: set[asyncio.Task[None]]) -> None:
+def _named(request: GenerateRequest, claim: Claim) -> GenerateRequest:
+    """A later attempt has a name of its own: the gang may still be busy with the earlier one."""
+    if claim.attempt == 1:
+        return request
+    return replace(request, job_id=f"{claim.job_id}-{claim.attempt}")
+
+
+async def _insist(write: Callable[..., None], *values: object) -> None:
+    """Writes how a job ended, however long the database is away; meanwhile the file is kept."""
+    while True:
+        try:
+            return await asyncio.to_thread(write, *values)
+        except OperationalError:
+            logger.warning("the jobs' database did not take the end of a job; trying again")
+            await asyncio.sleep(_LOOK_S)
+
+
+def _is_step(event: StageEvent) -> bool:
+    return event.state is StageState.STEP
+
+
+async def _stop(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:

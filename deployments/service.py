@@ -1,17 +1,19 @@
 """What the gateway can do, without HTTP: jobs in, jobs and files out."""
 
 import asyncio
+import os
+import socket
 from pathlib import Path
+from uuid import uuid4
 
 from deployments.admission import admit, new_job
 from deployments.artifacts import ArtifactStore
+from deployments.claims import Claims
 from deployments.config import GatewayConfig
 from deployments.create_body import CreateBody
-from deployments.errors import (
-    ContentNotReadyError,
-    JobFailedError,
-    VariantNotFoundError,
-)
+from deployments.database import open_database
+from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.intake import Intake
 from deployments.jobs import COMPLETED, FAILED, Job, JobStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
@@ -19,6 +21,9 @@ from deployments.runner import JobRunner
 from model.errors import InvalidInputError
 
 VIDEO, TENSORS = "video", "tensors"
+
+_RENEWALS_PER_LEASE = 4
+_LOOK_S = 0.5
 
 
 class VideoService:
@@ -31,19 +36,27 @@ class VideoService:
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
         self._artifacts = ArtifactStore(config.data_dir)
-        self._store = JobStore(config.store_url())
+        engine = open_database(config.store_url())
+        self._store = JobStore(engine)
         self._pipeline = PipelineClient(timeout_s=config.pipeline_timeout_s)
         self._runner = JobRunner(
             self._store,
+            Claims(engine, _unique_name(), lease_s=config.lease_s),
             self._artifacts,
             self._pipeline,
-            max_concurrent=config.max_concurrent_jobs,
-            max_queued=config.limits.max_queued_jobs,
+            max_in_progress=config.max_concurrent_jobs,
+            renew_s=config.lease_s / _RENEWALS_PER_LEASE,
+        )
+        self._intake = Intake(
+            self._store,
+            self._artifacts,
+            max_jobs=config.max_concurrent_jobs + config.limits.max_queued_jobs,
+            on_new=self._runner.wake,
         )
 
-    async def start(self) -> None:
-        """Takes up the jobs of an earlier gateway."""
-        await self._runner.restore()
+    def start(self) -> None:
+        """Begins to claim jobs, those of earlier gateways first."""
+        self._runner.start()
 
     async def create(self, body: CreateBody) -> Job:
         """Checks a request and queues its job.
@@ -54,11 +67,11 @@ class VideoService:
             DrainingError: No new jobs are taken.
             PipelineUnavailableError: The prompt cannot be checked yet.
         """
-        self._runner.check_open()
+        await self._intake.check_open()
         admitted = await asyncio.to_thread(admit, body, self.config)
         await self._check_prompts(body, admitted.request)
         job = new_job(admitted, self.config.model_name)
-        await self._runner.submit(job, admitted.request)
+        await self._intake.submit(job, admitted.request)
         return await self.get(job.id)
 
     async def wait(self, job_id: str) -> Path:
@@ -68,11 +81,11 @@ class VideoService:
             JobFailedError: The job ended without a video.
         """
         try:
-            await self._runner.wait(job_id)
+            while not (job := await self.get(job_id)).is_over:
+                await self._runner.finished(job_id, timeout_s=_LOOK_S)
         except asyncio.CancelledError:
-            await asyncio.shield(self._runner.cancel(job_id))
+            await asyncio.shield(self._cancel(job_id))
             raise
-        job = await self.get(job_id)
         if job.status == FAILED:
             raise JobFailedError(job.error_code or "", job.error_message or "")
         return self._artifacts.video(job_id)
@@ -103,9 +116,8 @@ class VideoService:
         Raises:
             JobNotFoundError: There is none of this id.
         """
-        await self.get(job_id)
-        await self._runner.cancel(job_id)
         await asyncio.to_thread(self._store.delete, job_id)
+        await self._runner.drop(job_id)
         await asyncio.to_thread(self._artifacts.delete, job_id)
 
     async def content(self, job_id: str, variant: str) -> Path:
@@ -140,8 +152,18 @@ class VideoService:
         return await asyncio.to_thread(self._store.count)
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no more jobs and waits for the running ones."""
+        """Takes no more jobs and waits for the running ones; what is left waits again."""
+        self._intake.close()
         await self._runner.drain(timeout_s)
+
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        self._store.close()
+
+    async def _cancel(self, job_id: str) -> None:
+        if await asyncio.to_thread(self._store.cancel, job_id):
+            await self._runner.drop(job_id)
+            await asyncio.to_thread(self._artifacts.drop_request, job_id)
 
     async def _check_prompts(self, body: CreateBody, request: GenerateRequest) -> None:
         limit = self.config.limits.max_prompt_tokens
@@ -155,3 +177,7 @@ class VideoService:
             count = await self._pipeline.num_tokens(text)
             if count > limit:
                 raise InvalidInputError(field, f"has {count} tokens; send at most {limit}")
+
+
+def _unique_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"

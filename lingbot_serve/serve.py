@@ -25,7 +25,7 @@ def running_cluster(
     Args:
         config: The whole service.
         console: Where the start and the end are announced.
-        drain_timeout_s: Clips that run longer than this after the end are cancelled.
+        drain_timeout_s: Clips that run longer than this after the end go back into the queue.
 
     Raises:
         LingBotError: Something cannot start; nothing is left running.
@@ -60,7 +60,7 @@ def serve_until_stopped(config: ServeConfig, console: Console) -> None:
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            console.print("finishing the running clips; Ctrl-C again cancels them")
+            console.print("finishing the running clips; Ctrl-C again leaves them to the next start")
 
 
 @contextmanager

@@ -1,0 +1,197 @@
+"""Who works on a job: claims with a lease, so that no job runs twice at once and none is forgotten.
+
+A gateway claims waiting jobs, renews their leases while it lives, and may write only what it still
+holds. A lease that has run out means that its gateway is gone: the job goes back into the queue.
+Leases compare the clocks of the gateways' machines, which must agree to within a few seconds.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, case, func, or_, select, update
+from sqlalchemy.orm import sessionmaker
+
+from deployments.errors import LeaseLostError
+from deployments.jobs import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
+from deployments.messages import StageEvent, StageState
+from deployments.progress import percent
+
+# A gateway's death is hardly ever its clip's fault; twice is not chance.
+MAX_ATTEMPTS = 2
+_INTERRUPTED = "the gateway stopped while this video was made, twice; send it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One gateway's right to work on one job.
+
+    Args:
+        job_id: Which.
+        attempt: Counts the claims of a job; a claim of an earlier attempt is worth nothing.
+    """
+
+    job_id: str
+    attempt: int
+
+
+class Claims:
+    """The claims of one gateway; every call is one short transaction and may run in a thread.
+
+    Args:
+        engine: From `deployments.database.open_database`.
+        owner: Name of this gateway, unlike any other's.
+        lease_s: How long a claim lasts unless it is renewed.
+    """
+
+    def __init__(self, engine: Engine, owner: str, *, lease_s: float) -> None:
+        self._session = sessionmaker(engine, expire_on_commit=False)
+        self._owner = owner
+        self._lease_s = lease_s
+
+    def claim(self, max_in_progress: int) -> list[Claim]:
+        """Takes the oldest waiting jobs.
+
+        Args:
+            max_in_progress: Jobs that all gateways together may work on.
+        """
+        with self._session() as session:
+            running = select(func.count()).where(Job.status == IN_PROGRESS)
+            free = max_in_progress - (session.scalar(running) or 0)
+            waits = session.scalar(select(Job.number).where(Job.status == QUEUED).limit(1))
+        if free <= 0 or waits is None:
+            return []
+        now_s = time.time()
+        waiting = select(Job.number).where(Job.status == QUEUED).order_by(Job.number).limit(free)
+        # A CTE, as PostgreSQL may evaluate a locking subquery more than once, each time further on.
+        oldest = waiting.with_for_update(skip_locked=True).cte("oldest")
+        mine = update(Job).where(Job.number.in_(select(oldest.c.number)), Job.status == QUEUED)
+        taken = mine.values(
+            status=IN_PROGRESS,
+            started_at=now_s,
+            owner=self._owner,
+            lease_until=now_s + self._lease_s,
+            attempts=Job.attempts + 1,
+        )
+        with self._session.begin() as session:
+            rows = session.execute(taken.returning(Job.number, Job.id, Job.attempts)).all()
+        return [Claim(row.id, row.attempts) for row in sorted(rows, key=lambda row: row.number)]
+
+    def renew(self, claims: Collection[Claim]) -> None:
+        """Puts off the end of some leases."""
+        renewed = update(Job).where(
+            Job.id.in_([claim.job_id for claim in claims]),
+            Job.owner == self._owner,
+            Job.status == IN_PROGRESS,
+        )
+        with self._session.begin() as session:
+            session.execute(renewed.values(lease_until=time.time() + self._lease_s))
+
+    def still_held(self, claims: Collection[Claim]) -> set[Claim]:
+        """Those claims that nobody has ended from outside."""
+        ids = [claim.job_id for claim in claims]
+        query = select(Job.id, Job.attempts).where(Job.id.in_(ids), Job.owner == self._owner)
+        with self._session() as session:
+            held = {Claim(job_id, attempt) for job_id, attempt in session.execute(query)}
+        return held & set(claims)
+
+    def recover(self) -> list[str]:
+        """Deals with jobs whose gateway is gone: they wait again, or fail if that was too often.
+
+        Returns:
+            Ids of those that failed.
+        """
+        # Without a lease: a release before leases was at work.
+        over = or_(Job.lease_until.is_(None), Job.lease_until < time.time())
+        lost = update(Job).where(Job.status == IN_PROGRESS, over)
+        with self._session.begin() as session:
+            failed = session.scalars(
+                lost.where(Job.attempts >= MAX_ATTEMPTS)
+                .values(_failure("interrupted", _INTERRUPTED))
+                .returning(Job.id)
+            ).all()
+            session.execute(lost.values(_WAITING))
+        return list(failed)
+
+    def release(self, claim: Claim) -> None:
+        """Puts a job back into the queue."""
+        self._write(claim, **_WAITING)
+
+    def record(self, claim: Claim, event: StageEvent) -> None:
+        """Notes how far a job is; progress never falls.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
+        done = percent(event)
+        values: dict[str, Any] = {"progress": case((Job.progress < done, done), else_=Job.progress)}
+        if event.state is StageState.FINISHED:
+            values["stage_durations"] = {
+                **self._stage_durations(claim),
+                event.stage.value: round(event.seconds, 4),
+            }
+        else:
+            values |= {"stage": event.stage.value, "step": event.index, "total_steps": event.total}
+        self._write(claim, **values)
+
+    def complete(self, claim: Claim) -> None:
+        """Marks a job whose file is stored.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
+        self._write(claim, status=COMPLETED, progress=100, completed_at=time.time())
+
+    def fail(self, claim: Claim, code: str, message: str) -> None:
+        """Ends a job with an error code and a message that clients may read.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
+        self._write(claim, **_failure(code, message))
+
+    def _stage_durations(self, claim: Claim) -> dict[str, float]:
+        with self._session() as session:
+            durations = session.scalar(select(Job.stage_durations).where(*self._mine(claim)))
+        if durations is None:
+            raise _lost(claim)
+        return durations
+
+    def _mine(self, claim: Claim) -> Sequence[Any]:
+        return (
+            Job.id == claim.job_id,
+            Job.owner == self._owner,
+            Job.attempts == claim.attempt,
+            Job.status == IN_PROGRESS,
+        )
+
+    def _write(self, claim: Claim, **values: Any) -> None:
+        written = update(Job).where(*self._mine(claim)).values(values).returning(Job.number)
+        with self._session.begin() as session:
+            if session.scalar(written) is None:
+                raise _lost(claim)
+
+
+_WAITING: dict[str, Any] = {
+    "status": QUEUED,
+    "owner": None,
+    "lease_until": None,
+    "stage": None,
+    "step": None,
+    "total_steps": None,
+    "stage_durations": {},
+}
+
+
+def _failure(code: str, message: str) -> dict[str, Any]:
+    return {
+        "status": FAILED,
+        "completed_at": time.time(),
+        "error_code": code,
+        "error_message": message,
+    }
+
+
+def _lost(claim: Claim) -> LeaseLostError:
+    return LeaseLostError(f"{claim.job_id} is no longer this gateway's (attempt {claim.attempt})")

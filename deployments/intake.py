@@ -1,0 +1,72 @@
+"""The door for new jobs: bounded, and closed while the gateway drains."""
+
+import asyncio
+from collections.abc import Callable
+
+from deployments.artifacts import ArtifactStore
+from deployments.errors import DrainingError, QueueFullError
+from deployments.jobs import Job, JobStore
+from deployments.messages import GenerateRequest
+
+
+class Intake:
+    """Writes new jobs, inputs first, so that whatever is in the database can be run.
+
+    Args:
+        store: Where jobs are written.
+        artifacts: Where their inputs go.
+        max_jobs: Jobs that may wait or run, over all gateways.
+        on_new: Called after a job was written.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        artifacts: ArtifactStore,
+        *,
+        max_jobs: int,
+        on_new: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._max_jobs = max_jobs
+        self._on_new = on_new
+        self._num_admitting = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Takes no more jobs."""
+        self._closed = True
+
+    async def check_open(self) -> None:
+        """Raises unless one more job may come.
+
+        Raises:
+            DrainingError: The gateway is about to stop.
+            QueueFullError: As many jobs wait as may.
+        """
+        if self._closed:
+            raise DrainingError("the server is about to stop; send the request again later")
+        unfinished = await asyncio.to_thread(self._store.num_unfinished)
+        if unfinished + self._num_admitting >= self._max_jobs:
+            raise QueueFullError("too many videos wait; send the request again later")
+
+    async def submit(self, job: Job, request: GenerateRequest) -> None:
+        """Writes a job.
+
+        Raises:
+            DrainingError: The gateway is about to stop.
+            QueueFullError: As many jobs wait as may.
+        """
+        await self.check_open()
+        # Shielded: a client that leaves now must not leave inputs without a job.
+        await asyncio.shield(asyncio.ensure_future(self._write(job, request)))
+        self._on_new()
+
+    async def _write(self, job: Job, request: GenerateRequest) -> None:
+        self._num_admitting += 1
+        try:
+            await asyncio.to_thread(self._artifacts.write_request, request)
+            await asyncio.to_thread(self._store.add, job)
+        finally:
+            self._num_admitting -= 1

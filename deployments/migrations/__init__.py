@@ -1,0 +1,1 @@
+"""Revisions of the jobs' tables, applied when a gateway starts."""

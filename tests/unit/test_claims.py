@@ -1,0 +1,185 @@
+"""Claims on jobs, over real SQLite and (where its programs are) a real PostgreSQL."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from deployments.claims import MAX_ATTEMPTS, Claim, Claims
+from deployments.database import open_database
+from deployments.errors import LeaseLostError
+from deployments.jobs import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job, JobStore
+from deployments.messages import Stage, StageEvent, StageState
+from tests.support.postgres import postgres_programs, running_postgres
+
+LEASE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server programs are not installed")
+    with running_postgres(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    else:
+        engine = open_database(request.getfixturevalue("postgres"))
+    yield engine
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM jobs"))
+    engine.dispose()
+
+
+def add(engine: Engine, *names: str) -> JobStore:
+    store = JobStore(engine)
+    for name in names:
+        store.add(
+            Job(
+                id=name,
+                model="m",
+                prompt="p",
+                width=96,
+                height=64,
+                num_frames=17,
+                seed="1",
+                num_inference_steps=3,
+            )
+        )
+    return store
+
+
+def step(index: int) -> StageEvent:
+    return StageEvent(Stage.DENOISER, StageState.STEP, index, 4, 0.5)
+
+
+def run_out(engine: Engine, claims: list[Claim]) -> None:
+    """Lets the leases of some jobs end now."""
+    with engine.begin() as connection:
+        for claim in claims:
+            connection.execute(
+                text("UPDATE jobs SET lease_until = :past WHERE id = :id"),
+                {"past": time.time() - 1, "id": claim.job_id},
+            )
+
+
+def test_the_oldest_jobs_are_claimed_first_and_no_more_than_may_run(engine: Engine) -> None:
+    store = add(engine, "a", "b", "c")
+    mine, other = (Claims(engine, name, lease_s=LEASE_S) for name in ("mine", "other"))
+    assert mine.claim(2) == [Claim("a", 1), Claim("b", 1)]
+    assert other.claim(2) == []
+    mine.complete(Claim("a", 1))
+    assert other.claim(2) == [Claim("c", 1)]
+    assert store.count() == {COMPLETED: 1, IN_PROGRESS: 2}
+    assert store.get("c").owner == "other"
+
+
+def test_gateways_that_claim_at_once_share_the_jobs(engine: Engine) -> None:
+    names = [f"job-{n:02}" for n in range(40)]
+    add(engine, *names)
+    taken: list[str] = []
+    start = threading.Barrier(4)
+
+    def work(owner: str) -> None:
+        claims = Claims(engine, owner, lease_s=LEASE_S)
+        start.wait()
+        while claimed := claims.claim(len(names)):
+            taken.extend(claim.job_id for claim in claimed)
+
+    gateways = [threading.Thread(target=work, args=(f"g{n}",)) for n in range(4)]
+    for gateway in gateways:
+        gateway.start()
+    for gateway in gateways:
+        gateway.join()
+    assert sorted(taken) == names
+
+
+def test_progress_is_written_by_the_claim_alone(engine: Engine) -> None:
+    store = add(engine, "a")
+    mine, other = (Claims(engine, name, lease_s=LEASE_S) for name in ("mine", "other"))
+    (claim,) = mine.claim(1)
+    mine.record(claim, step(2))
+    mine.record(claim, StageEvent(Stage.TEXT_ENCODER, StageState.FINISHED, 1, 1, 1.5))
+    mine.record(claim, step(1))
+    job = store.get("a")
+    assert (job.stage, job.step, job.progress) == ("denoiser", 1, 47)
+    assert job.stage_durations == {"text_encoder": 1.5}
+    for write in (
+        lambda: other.record(claim, step(3)),
+        lambda: other.complete(claim),
+        lambda: mine.fail(Claim("a", 2), "x", "y"),
+    ):
+        with pytest.raises(LeaseLostError, match="no longer"):
+            write()
+    mine.complete(claim)
+    with pytest.raises(LeaseLostError):
+        mine.record(claim, step(4))
+    assert (store.get("a").status, store.get("a").progress) == (COMPLETED, 100)
+
+
+def test_a_job_of_a_gateway_that_is_gone_waits_again(engine: Engine) -> None:
+    store = add(engine, "a", "b")
+    gone, next_one = (Claims(engine, name, lease_s=LEASE_S) for name in ("gone", "next"))
+    first, kept = gone.claim(2)
+    gone.record(first, step(2))
+    run_out(engine, [first])
+    assert next_one.recover() == []
+    job = store.get("a")
+    assert (job.status, job.stage, job.step, job.progress) == (QUEUED, None, None, 47)
+    assert next_one.claim(2) == [Claim("a", 2)]
+    with pytest.raises(LeaseLostError):
+        gone.record(first, step(3))
+    assert gone.still_held([first, kept]) == {kept}
+
+
+def test_a_job_that_loses_its_gateway_again_and_again_fails(engine: Engine) -> None:
+    store = add(engine, "a")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    for attempt in range(1, MAX_ATTEMPTS):
+        run_out(engine, claims.claim(1))
+        assert claims.recover() == [], attempt
+    run_out(engine, claims.claim(1))
+    assert claims.recover() == ["a"]
+    assert (store.get("a").status, store.get("a").error_code) == (FAILED, "interrupted")
+
+
+def test_a_renewed_lease_does_not_run_out(engine: Engine) -> None:
+    store = add(engine, "a")
+    mine, other = (Claims(engine, name, lease_s=LEASE_S) for name in ("mine", "other"))
+    claimed = mine.claim(1)
+    run_out(engine, claimed)
+    mine.renew(claimed)
+    other.recover()
+    assert mine.still_held(claimed) == set(claimed)
+    assert (store.get("a").lease_until or 0) > time.time() + LEASE_S / 2
+
+
+def test_who_cancels_or_deletes_a_job_takes_it_from_its_gateway(engine: Engine) -> None:
+    store = add(engine, "a", "b")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    first, second = claims.claim(2)
+    assert store.cancel("a")
+    assert not store.cancel("a")
+    store.delete("b")
+    assert claims.still_held([first, second]) == set()
+    for claim in (first, second):
+        with pytest.raises(LeaseLostError):
+            claims.complete(claim)
+    assert store.get("a").error_code == "cancelled"
+
+
+def test_a_released_job_waits_again(engine: Engine) -> None:
+    store = add(engine, "a")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    (claim,) = claims.claim(1)
+    claims.release(claim)
+    assert store.get("a").status == QUEUED
+    assert claims.claim(1) == [Claim("a", 2)]
