@@ -20,6 +20,7 @@ from ray import serve
 
 from benchmarks.report import median_and_p95_ms, write_report
 from deployments.config import ServeConfig
+from deployments.ids import JobIds
 from deployments.launch import start_local
 from deployments.messages import GenerateRequest
 from deployments.names import PIPELINE
@@ -94,7 +95,7 @@ def measure(config: ServeConfig, url: str, num_requests: int) -> Times:
 
     def request(prompt: str) -> GenerateRequest:
         return GenerateRequest(
-            job_id=prompt,
+            ids=JobIds(prompt),
             prompt=prompt,
             negative_prompt=NEGATIVE_PROMPT,
             image=decode_image(image, max_pixels=10**6),

@@ -20,6 +20,7 @@ import ray
 from ray import serve
 
 from benchmarks.report import write_report
+from cluster.logs import LogConfig
 from deployments.app import build_gateway
 from deployments.config import GatewayConfig, Limits
 from deployments.launch import start_ray, wait_until_ready
@@ -145,6 +146,7 @@ def sleeping_pipeline() -> serve.Application:
         bound["vae_encoder"],
         denoiser,
         bound["vae_decoder"],
+        LogConfig(level="warning"),
     )
 
 

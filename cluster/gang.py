@@ -7,9 +7,8 @@ All methods but `check_health` and `state` belong on the event loop that started
 
 import asyncio
 import contextvars
-import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import ray
@@ -20,12 +19,13 @@ from cluster.errors import GangError, GangStartError, GangStoppedError, RankDied
 from cluster.gang_metrics import GangMetrics
 from cluster.health import GangState, Phase, judge
 from cluster.job import Job, JobRun
+from cluster.logs import LogConfig, get_logger
 from cluster.placement import RankPlace, rank_bundle, rank_bundles
 from cluster.program import Cancel, ProgramFactory
-from cluster.rank_set import RankSet
+from cluster.rank_set import RankSet, gang_id
 from model.errors import DenoiseCancelled, LingBotError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 T = TypeVar("T")
 
 STOP_GRACE_S = 2.0
@@ -42,12 +42,15 @@ class Gang:
         *,
         owns_group: bool,
         name: Callable[[], str],
+        logs: LogConfig,
     ) -> None:
         self._config = config
         self._factory = factory
         self._group = group
         self._owns_group = owns_group
         self._metrics = GangMetrics(name, config.size)
+        self._logs = logs
+        self._log = logger.bind(gang_id=gang_id(group))
         self._state = GangState(Phase.STARTING, time.monotonic())
         self._queued: dict[str, Job] = {}
         self._running: Job | None = None
@@ -63,6 +66,7 @@ class Gang:
         *,
         placement_group: PlacementGroup | None = None,
         name: Callable[[], str] = lambda: "0",
+        logs: LogConfig | None = None,
     ) -> "Gang":
         """Starts all ranks, or none.
 
@@ -72,6 +76,7 @@ class Gang:
             placement_group: Where the ranks go: `cluster.placement.replica_bundles`. By default
                 the group of the calling process (a Serve replica has one), else one of its own.
             name: The gang's number among all, for the metrics.
+            logs: How the ranks write their log.
 
         Raises:
             GangStartError: Some ranks were not ready in time; the message has each one's error.
@@ -79,9 +84,11 @@ class Gang:
         """
         given = placement_group or ray.util.get_current_placement_group()
         group = given or await _reserve(config)
-        gang = cls(config, factory, group, owns_group=given is None, name=name)
+        gang = cls(
+            config, factory, group, owns_group=given is None, name=name, logs=logs or LogConfig()
+        )
         try:
-            gang._ranks = await _detached(RankSet.start(config, factory, group))
+            gang._ranks = await _detached(gang._start_ranks("gang_ready"))
         except BaseException:
             gang._release()
             raise
@@ -99,7 +106,9 @@ class Gang:
         """Where the present ranks live, in rank order."""
         return tuple(self._ranks.places)
 
-    async def run(self, job_id: str, request: object) -> AsyncGenerator[object, None]:
+    async def run(
+        self, job_id: str, request: object, *, log_fields: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[object, None]:
         """Queues a job and yields rank 0's items as they come; jobs run first come, first served.
 
         Closing the iterator, or cancelling the task that reads it, cancels the job.
@@ -107,6 +116,7 @@ class Gang:
         Args:
             job_id: A name no other unfinished job has.
             request: What the program takes; goes to all ranks through the object store.
+            log_fields: What the job's lines in the log carry; its `job_id` may be another there.
 
         Raises:
             ValueError: The name is taken.
@@ -114,7 +124,7 @@ class Gang:
             GangError: The ranks were lost; others take their place, the job is not repeated.
             LingBotError: Whatever else the program raised on all ranks.
         """
-        job = self._enqueue(job_id, request)
+        job = self._enqueue(Job(job_id, request, log_fields))
         try:
             async for item in job.items():
                 yield item
@@ -160,12 +170,12 @@ class Gang:
         await self._ranks.kill(grace_s=STOP_GRACE_S)
         self._release()
 
-    def _enqueue(self, job_id: str, request: object) -> Job:
+    def _enqueue(self, job: Job) -> Job:
         if self._state.phase is Phase.DEAD:
             raise GangStoppedError(self._state.reason)
-        if self._find(job_id) is not None:
-            raise ValueError(f"job {job_id} is already queued or running: take another name")
-        self._queued[job_id] = job = Job(job_id, request)
+        if self._find(job.id) is not None:
+            raise ValueError(f"job {job.id} is already queued or running: take another name")
+        self._queued[job.id] = job
         self._metrics.queue(len(self._queued))
         self._arrived.set()
         return job
@@ -201,7 +211,7 @@ class Gang:
         except Exception as error:
             # A fault of the dispatcher itself: the owner learns of it by check_health.
             reason = f"its dispatcher failed: {type(error).__name__}: {error}"
-            logger.exception("gang dispatcher failed")
+            self._log.exception("gang_dispatcher_failed")
         finally:
             self._retire(reason)
 
@@ -214,6 +224,8 @@ class Gang:
         job = await self._next_job()
         self._metrics.begin(job)
         self._enter(Phase.RUNNING, job.id)
+        log, start_s = self._log.bind(**job.log_fields), time.monotonic()
+        log.info("gang_job_started", queued=len(self._queued))
         error: LingBotError | None = None
         try:
             await JobRun(job, self._ranks, self._config, self._count).run()
@@ -221,6 +233,7 @@ class Gang:
             error = raised
         self._running = None
         self._metrics.end(job, error)
+        log.info("gang_job_ended", seconds=_since(start_s), error=str(error) if error else None)
         job.end(error)
         if isinstance(error, GangError):
             raise error
@@ -254,22 +267,37 @@ class Gang:
         """
         self._metrics.lose(cause)
         self._enter(Phase.HEALING, reason=str(cause))
-        logger.error("gang lost, restarting its ranks: %s", cause)
+        start_s = time.monotonic()
+        self._log.error("gang_lost", cause=cause.code, ranks=cause.ranks, reason=str(cause))
         if survivors := await self._ranks.kill():
-            logger.error("processes %s outlived SIGKILL", survivors)
+            self._log.error("ranks_outlived_sigkill", pids=survivors)
         for attempt in range(1, self._config.max_heal_attempts + 1):
             try:
-                self._ranks = await RankSet.start(self._config, self._factory, self._group)
+                self._ranks = await self._start_ranks("gang_restarted")
             except GangStartError as error:
-                logger.error("restart %d failed: %s", attempt, error)
+                self._log.error("gang_restart_failed", attempt=attempt, reason=str(error))
                 cause = error
             else:
+                self._log.info("gang_healed", attempt=attempt, seconds=_since(start_s))
                 self._enter(Phase.IDLE)
                 return
         raise GangStoppedError(f"{self._config.max_heal_attempts} restarts failed; {cause}")
 
+    async def _start_ranks(self, event: str) -> RankSet:
+        """Starts a generation of ranks and says so.
+
+        Raises:
+            GangStartError: Some ranks were not ready in time.
+        """
+        start_s = time.monotonic()
+        self._log.info("gang_starting", ranks=self._config.size, placement=self._config.placement)
+        ranks = await RankSet.start(self._config, self._factory, self._group, self._logs)
+        self._log.info(event, ranks=self._config.size, seconds=_since(start_s))
+        return ranks
+
     def _retire(self, reason: str) -> None:
         self._enter(Phase.DEAD, reason=reason)
+        self._log.info("gang_stopped", reason=reason)
         unfinished = [self._running] if self._running else []
         for job in [*unfinished, *self._queued.values()]:
             job.end(GangStoppedError(reason))
@@ -301,6 +329,10 @@ async def _reserve(config: GangConfig) -> PlacementGroup:
         )
         raise GangStartError(dict.fromkeys(range(config.size), problem)) from None
     return group
+
+
+def _since(start_s: float) -> float:
+    return round(time.monotonic() - start_s, 3)
 
 
 def _detached(work: "Coroutine[Any, Any, T]") -> "asyncio.Task[T]":

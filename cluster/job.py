@@ -3,7 +3,7 @@
 import asyncio
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,22 @@ class Job:
     The caller's coroutine touches nothing but this object; all calls to the ranks are the
     dispatcher's. (A call made by a request's coroutine is its child to Ray, which cancels it
     with the request: one rank stops and the others wait for it in a collective.)
+
+    Args:
+        job_id: Its name.
+        request: What the program takes.
+        log_fields: What its lines in the log carry beside its name, or instead of it.
     """
 
-    def __init__(self, job_id: str, request: object) -> None:
+    def __init__(
+        self, job_id: str, request: object, log_fields: Mapping[str, str] | None = None
+    ) -> None:
         self.id = job_id
         self.request = request
         self.arrived_s = time.monotonic()
         self.cancelled_s: float | None = None
         self.gang = ""
+        self.log_fields = {"job_id": job_id, **(log_fields or {})}
         self.mail: asyncio.Queue[object] = asyncio.Queue()
         # Unbounded, but a job has few items, and the large one is the last.
         self._items: asyncio.Queue[object] = asyncio.Queue()
@@ -94,7 +102,7 @@ class JobRun:
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise InvalidInputError("request", f"it must be picklable: {error}") from error
         leader, *others = self._ranks.actors
-        call = (self._job.id, request, self._job.gang)
+        call = (self._job.id, request, self._job.gang, self._job.log_fields)
         stream = leader.lead.remote(*call)
         follows = [actor.follow.remote(*call) for actor in others]
         endings = [asyncio.ensure_future(self._stream(stream)), *map(watch_ref, follows)]

@@ -5,17 +5,20 @@ that only run in the rank's process: an owner without torch starts seconds soone
 """
 
 import contextlib
-import logging
 import os
+import socket
 import threading
+import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
+from structlog.contextvars import bound_contextvars
 
 from cluster.config import GangConfig
+from cluster.logs import LogConfig, configure_logging, get_logger
 from cluster.metrics import timed
 from cluster.placement import RankPlace
 from cluster.program import Outcome, Program, ProgramFactory, RankReport
@@ -25,7 +28,7 @@ from monitoring.stages import LOAD_SECONDS
 if TYPE_CHECKING:
     from cluster.rank_metrics import RankMetrics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The one stage that is a gang.
 _STAGE = "denoiser"
@@ -37,11 +40,17 @@ class Rank:
     Args:
         config: The gang it is part of.
         bundle_index: Its bundle in the gang's placement group.
+        gang_id: The gang's name in the log.
+        logs: How this process writes its log.
     """
 
-    def __init__(self, config: GangConfig, bundle_index: int) -> None:
+    def __init__(
+        self, config: GangConfig, bundle_index: int, gang_id: str, logs: LogConfig
+    ) -> None:
         self._config = config
         self._bundle_index = bundle_index
+        self._gang_id = gang_id
+        self._logs = logs
         self._rank = -1
         self._program: Program | None = None
         self._device = "cpu"
@@ -72,6 +81,9 @@ class Rank:
         from cluster.process_group import connect_store, join_groups
 
         self._rank = rank
+        node = socket.gethostname()
+        configure_logging(self._logs, gang_id=self._gang_id, rank=rank, node=node)
+        start_s = time.monotonic()
         try:
             with timed(LOAD_SECONDS, stage=_STAGE, phase="rendezvous"):
                 store = self._store if rank == 0 else connect_store(rendezvous, self._config)
@@ -80,18 +92,25 @@ class Rank:
             with timed(LOAD_SECONDS, stage=_STAGE, phase="program"):
                 self._program = factory(context)
         except Exception:
-            logger.exception("rank %d could not start", rank)
+            logger.exception("rank_start_failed")
             raise
+        logger.info("rank_ready", device=context.device, seconds=_since(start_s))
 
     @ray.method(num_returns="streaming")
-    def lead(self, job_id: str, request: object, gang: str) -> Iterator[object]:
+    def lead(
+        self, job_id: str, request: object, gang: str, log_fields: Mapping[str, str]
+    ) -> Iterator[object]:
         """Runs a job and streams its items; the last is this rank's `Outcome`."""
-        yield from self._run(job_id, request, gang)
+        with bound_contextvars(**log_fields):
+            yield from self._run(job_id, request, gang)
 
-    def follow(self, job_id: str, request: object, gang: str) -> Outcome:
+    def follow(
+        self, job_id: str, request: object, gang: str, log_fields: Mapping[str, str]
+    ) -> Outcome:
         """Runs a job alongside rank 0, whose items are the ones that count."""
-        # A queue of one: items are let go of at once.
-        [outcome] = deque(self._run(job_id, request, gang), maxlen=1)
+        with bound_contextvars(**log_fields):
+            # A queue of one: items are let go of at once.
+            [outcome] = deque(self._run(job_id, request, gang), maxlen=1)
         assert isinstance(outcome, Outcome)
         return outcome
 
@@ -115,13 +134,15 @@ class Rank:
 
         self._job_id, self._num_items = job_id, 0
         metrics = RankMetrics(gang, self._rank)
+        start_s = time.monotonic()
         try:
             yield from self._steps(job_id, request, metrics)
         except LingBotError as error:
             outcome = Outcome(self._rank, error=error)
+            logger.info("rank_job_ended", error=str(error), **self._spent(start_s))
         except Exception as error:
             # The edge of the process: the owner decides what a broken program means.
-            logger.exception("rank %d failed in job %s", self._rank, job_id)
+            logger.exception("rank_failed", **self._spent(start_s))
             outcome = Outcome(
                 self._rank,
                 failure=f"{type(error).__name__}: {error}",
@@ -129,8 +150,12 @@ class Rank:
             )
         else:
             outcome = Outcome(self._rank)
+            logger.info("rank_job_ended", **self._spent(start_s))
         metrics.end(self._device)
         yield outcome
+
+    def _spent(self, start_s: float) -> dict[str, float]:
+        return {"items": self._num_items, "seconds": _since(start_s)}
 
     def _steps(self, job_id: str, request: object, metrics: "RankMetrics") -> Iterator[object]:
         from cluster.control import StepControl
@@ -147,6 +172,10 @@ class Rank:
                 yield item
                 with metrics.boundary():
                     control.agree()
+
+
+def _since(start_s: float) -> float:
+    return round(time.monotonic() - start_s, 3)
 
 
 # Ray's annotations lack concurrency_groups.

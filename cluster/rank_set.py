@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.config import GangConfig
 from cluster.errors import GangStartError
+from cluster.logs import LogConfig
 from cluster.placement import RankPlace, rank_bundle, rank_bundle_indices, rank_order
 from cluster.processes import kill_on_node
 from cluster.program import ProgramFactory, RankReport
@@ -36,7 +37,7 @@ class RankSet:
 
     @classmethod
     async def start(
-        cls, config: GangConfig, factory: ProgramFactory, group: PlacementGroup
+        cls, config: GangConfig, factory: ProgramFactory, group: PlacementGroup, logs: LogConfig
     ) -> "RankSet":
         """Starts every rank, or none.
 
@@ -49,7 +50,7 @@ class RankSet:
             [
                 RankActor.options(
                     **options, scheduling_strategy=PlacementGroupSchedulingStrategy(group, index)
-                ).remote(config, index)
+                ).remote(config, index, gang_id(group), logs)
                 for index in rank_bundle_indices(group.bundle_count, config.size)
             ]
         )
@@ -114,6 +115,12 @@ class RankSet:
         [rendezvous] = await _all([self.actors[0].open_rendezvous.remote()], deadline_s)
         joins = [a.join.remote(rank, rendezvous, factory) for rank, a in enumerate(self.actors)]
         await _all(joins, deadline_s)
+
+
+def gang_id(group: PlacementGroup) -> str:
+    """A gang's name: the beginning of its placement group's, which outlives the ranks."""
+    name: str = group.id.hex()[:12]
+    return name
 
 
 async def _all(refs: Sequence[Any], deadline_s: float) -> list[Any]:

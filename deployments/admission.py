@@ -1,7 +1,6 @@
 """From what a client sent to what the stages get: every check and default in one place."""
 
 import secrets
-import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy.typing as npt
 
 from deployments.config import GatewayConfig, Limits
 from deployments.create_body import CreateBody
+from deployments.ids import JobIds
 from deployments.jobs import Job
 from deployments.messages import GenerateRequest
 from deployments.schema import CameraBody, VideoCreate
@@ -36,7 +36,7 @@ class Admitted:
     notes: tuple[str, ...]
 
 
-def admit(body: CreateBody, config: GatewayConfig) -> Admitted:
+def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
     """Checks one create request against the limits and fills in the defaults.
 
     The prompt's token count is not checked here: only the text encoder can count.
@@ -44,6 +44,7 @@ def admit(body: CreateBody, config: GatewayConfig) -> Admitted:
     Args:
         body: The request as it came.
         config: Preset and limits.
+        ids: The names of the job.
 
     Raises:
         InvalidInputError: Names the field and the remedy.
@@ -55,7 +56,7 @@ def admit(body: CreateBody, config: GatewayConfig) -> Admitted:
     asked = _num_frames(fields, config)
     shape = _shape(fields, config, image, camera, asked)
     request = GenerateRequest(
-        job_id=f"video_{uuid.uuid4().hex}",
+        ids=ids,
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt or DEFAULT_NEGATIVE_PROMPT,
         image=image,

@@ -49,23 +49,23 @@ def build_pipeline(args: PipelineConfig) -> Application:
     paths, dit = check_checkpoint(args)
     root = str(paths.root)
     text_encoder = _stage(Stage.TEXT_ENCODER, TextEncoderStage, args.text_encoder, args).bind(
-        root, args.text_encoder, args.text_cache_entries
+        root, args.text_encoder, args.text_cache_entries, logs=args.logging
     )
     image_encoder = None
     if dit.image_dim is not None:
         image_encoder = _stage(
             Stage.IMAGE_ENCODER, ImageEncoderStage, args.image_encoder, args
-        ).bind(root, args.image_encoder)
+        ).bind(root, args.image_encoder, logs=args.logging)
     vae_encoder = _stage(Stage.VAE_ENCODER, VAEEncoderStage, args.vae_encoder, args).bind(
-        root, args.vae_encoder
+        root, args.vae_encoder, logs=args.logging
     )
     gang = args.denoiser.gang
-    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang))
+    denoiser = _gangs(args).bind(gang, DenoiserFactory(root, gang), logs=args.logging)
     vae_decoder = _stage(Stage.VAE_DECODER, VAEDecoderStage, args.vae_decoder, args).bind(
-        root, args.vae_decoder
+        root, args.vae_decoder, logs=args.logging
     )
     return pipeline_deployment(args).bind(
-        text_encoder, image_encoder, vae_encoder, denoiser, vae_decoder
+        text_encoder, image_encoder, vae_encoder, denoiser, vae_decoder, logs=args.logging
     )
 
 

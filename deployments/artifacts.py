@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from deployments.ids import JobIds
 from deployments.messages import GenerateRequest, VideoResult
 from model.types import CameraPath, SamplerSettings, Solver, VideoShape
 
@@ -47,6 +48,7 @@ class ArtifactStore:
             arrays["poses"] = np.ascontiguousarray(request.camera.poses)
             arrays["intrinsics"] = np.ascontiguousarray(request.camera.intrinsics)
         scalars = {
+            "request_id": request.ids.request_id,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "shape": asdict(request.shape),
@@ -68,7 +70,7 @@ class ArtifactStore:
             else None
         )
         return GenerateRequest(
-            job_id=job_id,
+            ids=JobIds(job_id, scalars.pop("request_id", "")),
             image=arrays["image"],
             camera=camera,
             shape=VideoShape(**scalars.pop("shape")),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from autoscaling.config import StageScaling
 from cluster.config import GangConfig
+from cluster.logs import LogConfig
 from cluster.placement import replica_bundles
 from deployments.presets import PRESETS, GenerationDefaults
 from model.errors import ConfigurationError
@@ -98,6 +99,7 @@ class PipelineConfig(_Settings):
         label_selector: Labels that its node must have.
         text_cache_entries: Encoded prompts that each text encoder keeps.
         longest_clip_s: How long a stage may still work when it is told to stop.
+        logging: How its processes write their log.
     """
 
     checkpoint: AbsolutePath
@@ -110,6 +112,7 @@ class PipelineConfig(_Settings):
     label_selector: LabelSelector = {}
     text_cache_entries: int = Field(default=256, ge=1)
     longest_clip_s: float = Field(default=3600.0, gt=0)
+    logging: LogConfig = LogConfig()
 
     @property
     def encoders_and_decoder(self) -> tuple[StageConfig, ...]:
@@ -191,6 +194,7 @@ class GatewayConfig(_Settings):
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
         lease_s: How long a job stays with a gateway that no longer gives a sign of life.
         drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
+        logging: How the gateway writes its log.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
@@ -206,6 +210,7 @@ class GatewayConfig(_Settings):
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
     lease_s: float = Field(default=30.0, ge=2)
     drain_timeout_s: float = Field(default=3600.0, gt=0)
+    logging: LogConfig = LogConfig()
 
     @model_validator(mode="after")
     def _one_database(self) -> "GatewayConfig":
@@ -252,11 +257,42 @@ class HttpConfig(_Settings):
 
 
 class ServeConfig(_Settings):
-    """The whole service, on a laptop as on a cluster."""
+    """The whole service, on a laptop as on a cluster.
+
+    Args:
+        pipeline: The application that makes clips.
+        gateway: The application that speaks HTTP.
+        http: Where the gateway listens.
+        logging: For both applications, where they set none of their own.
+    """
 
     pipeline: PipelineConfig
     gateway: GatewayConfig = GatewayConfig()
     http: HttpConfig = HttpConfig()
+    logging: LogConfig = LogConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, raw: object) -> object:
+        """Serve gives each application its own arguments only."""
+        if not isinstance(raw, Mapping) or "logging" not in raw:
+            return raw
+        below = {"pipeline": {"logging": raw["logging"]}, "gateway": {"logging": raw["logging"]}}
+        return merge(below, raw)
+
+    def read_by(self, *, terminal: bool) -> "ServeConfig":
+        """The same service with `logging.format: auto` decided: its processes have no terminal.
+
+        Args:
+            terminal: Whether whoever starts the service sits at one.
+        """
+        settings = self.model_dump(exclude_unset=True)
+        chosen = {"format": "console" if terminal else "json"}
+        for section in (settings, settings["pipeline"], settings.setdefault("gateway", {})):
+            logging = section.setdefault("logging", {})
+            if logging.get("format", "auto") == "auto":
+                section["logging"] = {**logging, **chosen}
+        return ServeConfig.model_validate(settings)
 
     @property
     def logical_cpus(self) -> int:

@@ -8,9 +8,11 @@ from ray import serve
 
 from cluster.config import GangConfig
 from cluster.gang import Gang
+from cluster.logs import LogConfig
 from cluster.metrics import observe
 from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
+from deployments.logs import configure_replica_logging
 from deployments.messages import ClipSettings, Stage
 from deployments.startup import announce
 from deployments.transfers import note_encodings
@@ -25,12 +27,16 @@ class DenoiserStage:
     Args:
         config: What the gang is made of.
         factory: Builds the denoiser on each rank.
+        logs: How this process and the ranks write their log.
     """
 
     # Serve awaits it; the type checker knows no such constructor.
-    async def __init__(self, config: GangConfig, factory: ProgramFactory) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, config: GangConfig, factory: ProgramFactory, logs: LogConfig
+    ) -> None:
+        configure_replica_logging(logs, Stage.DENOISER.value)
         announce(Stage.DENOISER.value)
-        self._gang = await Gang.start(config, factory, name=_replica_number)
+        self._gang = await Gang.start(config, factory, name=_replica_number, logs=logs)
 
     async def denoise(
         self,
@@ -67,7 +73,9 @@ class DenoiserStage:
             seed=settings.seed,
         )
         clock = _StepClock(clip_size(settings.shape.num_tokens))
-        async with aclosing(self._gang.run(settings.job_id, request)) as items:
+        ids = settings.ids
+        run = self._gang.run(ids.work_id, request, log_fields=ids.log_fields())
+        async with aclosing(run) as items:
             async for item in items:
                 assert isinstance(item, (Step, Latents))
                 clock.tick(item)

@@ -3,6 +3,8 @@
 from fastapi import FastAPI
 
 from deployments.config import GatewayConfig
+from deployments.logs import configure_replica_logging
+from deployments.names import GATEWAY
 from deployments.routes import build_api
 from deployments.service import VideoService
 
@@ -16,6 +18,7 @@ class Gateway:
 
     # Serve awaits it; the type checker knows no such constructor.
     async def __init__(self, config: GatewayConfig) -> None:  # type: ignore[misc]
+        configure_replica_logging(config.logging, GATEWAY)
         self._drain_timeout_s = config.drain_timeout_s
         self._service = VideoService(config)
         self._service.start()

@@ -10,14 +10,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from cluster.errors import (
-    GangError,
-    GangStartError,
-    GangStoppedError,
-    RankDiedError,
-    RankFailedError,
-    StepTimeoutError,
-)
+from cluster.errors import GangError
+from cluster.logs import get_logger
 from deployments.errors import (
     BodyTooLargeError,
     ContentNotReadyError,
@@ -31,6 +25,8 @@ from deployments.errors import (
     VariantNotFoundError,
 )
 from model.errors import DenoiseCancelled, InvalidInputError
+
+logger = get_logger(__name__)
 
 RETRY_AFTER_S = 5
 _INTERNAL = "the server failed on this request; the x-request-id finds it in the log"
@@ -49,12 +45,6 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (JobFailedError, 500, "video_failed"),
 )
 _JOB_CODES: tuple[tuple[type[BaseException], str], ...] = (
-    (RankDiedError, "rank_died"),
-    (StepTimeoutError, "step_timeout"),
-    (RankFailedError, "rank_failed"),
-    (GangStartError, "gang_start_failed"),
-    (GangStoppedError, "gang_stopped"),
-    (GangError, "gang_failed"),
     (DenoiseCancelled, "cancelled"),
     (asyncio.CancelledError, "cancelled"),
     (InvalidInputError, "invalid_value"),
@@ -74,11 +64,17 @@ class JobError:
 def job_error(error: BaseException) -> JobError:
     """The public face of whatever ended a job; unknown errors show nothing of themselves."""
     cause = root_cause(error)
+    if isinstance(cause, GangError):
+        return JobError(cause.code, _first_line(cause))
     for kind, code in _JOB_CODES:
         if isinstance(cause, kind):
-            # Later lines of a message are tracebacks of ranks.
-            return JobError(code, str(cause).partition("\n")[0] or code)
+            return JobError(code, _first_line(cause) or code)
     return JobError("internal_error", f"the job failed with {type(cause).__name__}; see the log")
+
+
+def _first_line(error: BaseException) -> str:
+    """A message without the tracebacks of ranks that follow it."""
+    return str(error).partition("\n")[0]
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -102,6 +98,7 @@ async def _known(_request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, JobFailedError):
         code = error.code
     param = error.field if isinstance(error, InvalidInputError) else None
+    logger.info("request_refused", status=status, code=code, param=param)
     headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
     return _reply(status, code, str(error), param=param, headers=headers)
 

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
+from cluster.logs import get_logger
 from deployments.artifacts import ArtifactStore
 from deployments.errors import DrainingError, QueueFullError
 from deployments.jobs import Job, JobStore
 from deployments.messages import GenerateRequest
+
+logger = get_logger(__name__)
 
 
 class Intake:
@@ -68,5 +71,16 @@ class Intake:
         try:
             await asyncio.to_thread(self._artifacts.write_request, request)
             await asyncio.to_thread(self._store.add, job)
+            logger.info("job_accepted", **_size(job))
         finally:
             self._num_admitting -= 1
+
+
+def _size(job: Job) -> dict[str, int]:
+    """What the job asks for."""
+    return {
+        "width": job.width,
+        "height": job.height,
+        "num_frames": job.num_frames,
+        "num_inference_steps": job.num_inference_steps,
+    }

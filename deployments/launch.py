@@ -13,6 +13,7 @@ from ray import serve
 from deployments.app import build_gateway, build_pipeline, check_checkpoint
 from deployments.config import ServeConfig
 from deployments.names import GATEWAY, PIPELINE
+from deployments.serve_config import serve_logging
 from model.errors import LingBotError
 
 _POLL_S = 0.2
@@ -140,10 +141,12 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
     """
     # What Serve has to say on a terminal is said by `wait_until_ready`.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(http_options={"host": host, "port": port})
+    logs = serve_logging(config.logging)
+    serve.start(http_options={"host": host, "port": port}, logging_config=logs)
+    gateway, pipeline = build_gateway(config.gateway), build_pipeline(config.pipeline)
     applications = [
-        serve.RunTarget(build_gateway(config.gateway), name=GATEWAY, route_prefix="/"),
-        serve.RunTarget(build_pipeline(config.pipeline), name=PIPELINE, route_prefix=None),
+        serve.RunTarget(gateway, name=GATEWAY, route_prefix="/", logging_config=logs),
+        serve.RunTarget(pipeline, name=PIPELINE, route_prefix=None, logging_config=logs),
     ]
     serve.run_many(applications, wait_for_applications_running=False)
     reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host

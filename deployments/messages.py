@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from deployments.ids import JobIds
 from model.types import CameraPath, FloatArray, SamplerSettings, UInt8Array, VideoShape
 
 
@@ -29,7 +30,7 @@ class GenerateRequest:
     """One clip to make, checked and complete: nothing in it is left to a default.
 
     Args:
-        job_id: Names the work for cancelling it.
+        ids: Name the work, for cancelling it and in the log.
         prompt: What to show.
         negative_prompt: What not to show.
         image: The first frame before resizing, uint8 [H, W, 3], RGB.
@@ -40,7 +41,7 @@ class GenerateRequest:
         return_tensors: Whether latents and frames come back beside the MP4.
     """
 
-    job_id: str
+    ids: JobIds
     prompt: str
     negative_prompt: str
     image: UInt8Array
@@ -49,6 +50,10 @@ class GenerateRequest:
     sampler: SamplerSettings
     seed: int
     return_tensors: bool = False
+
+    @property
+    def job_id(self) -> str:
+        return self.ids.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class ClipSettings:
     """What the denoiser needs of a request beside the encoders' results.
 
     Args:
-        job_id: Names the work for cancelling it.
+        ids: Name the work, for cancelling it and in the log.
         camera: Where the camera goes.
         shape: Size of the clip.
         sampler: How the noise is removed.
@@ -115,7 +120,7 @@ class ClipSettings:
         sent_s: Unix time at which the encoders' results were ready.
     """
 
-    job_id: str
+    ids: JobIds
     camera: CameraPath | None
     shape: VideoShape
     sampler: SamplerSettings

@@ -6,8 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from structlog.contextvars import bind_contextvars
+
+from cluster.logs import LogConfig, get_logger
 from cluster.metrics import count, observe
 from deployments.calls import Answer, Handle, ask, stream
+from deployments.logs import configure_replica_logging
 from deployments.messages import (
     ClipSettings,
     DecodedVideo,
@@ -22,6 +26,8 @@ from deployments.startup import announce
 from deployments.transfers import note_latents, note_video
 from model.types import Latents, Step
 from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
+
+logger = get_logger(__name__)
 
 Item = StageEvent | VideoResult
 
@@ -38,6 +44,7 @@ class _Clock:
         if state is StageState.FINISHED:
             observe(STAGE_SECONDS, seconds, stage=self.stage.value)
             count(STAGE_BUSY_SECONDS, seconds, stage=self.stage.value)
+            logger.info("stage_finished", stage=self.stage.value, seconds=round(seconds, 3))
         return StageEvent(self.stage, state, index, total, seconds)
 
 
@@ -67,6 +74,7 @@ class Pipeline:
         vae_encoder: Handle of the stage.
         denoiser: Handle of the gangs.
         vae_decoder: Handle of the stage.
+        logs: How the replica writes its log.
     """
 
     def __init__(
@@ -76,7 +84,9 @@ class Pipeline:
         vae_encoder: Handle,
         denoiser: Handle,
         vae_decoder: Handle,
+        logs: LogConfig,
     ) -> None:
+        configure_replica_logging(logs, PIPELINE)
         self._text_encoder = text_encoder
         self._image_encoder = image_encoder
         self._vae_encoder = vae_encoder
@@ -101,6 +111,7 @@ class Pipeline:
         Raises:
             GangError: The ranks were lost.
         """
+        bind_contextvars(**request.ids.log_fields())
         encodings = self._encode(request)
         async with aclosing(_finish(encodings)) as events:
             async for event in events:
@@ -134,7 +145,7 @@ class Pipeline:
         total = request.sampler.num_inference_steps
         yield clock.event(StageState.STARTED, 0, total)
         settings = ClipSettings(
-            request.job_id,
+            request.ids,
             request.camera,
             request.shape,
             request.sampler,

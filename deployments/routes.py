@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from structlog.contextvars import bind_contextvars
 
 from deployments import http_errors
 from deployments.create_body import read_create_body
+from deployments.ids import new_job_ids, request_id_of
 from deployments.jobs import Job
 from deployments.schema import VideoBody, VideoDeleted, VideoList
 from deployments.service import TENSORS, VIDEO, VideoService
@@ -22,7 +24,12 @@ class _File(FileResponse):
 
 def build_api(service: VideoService) -> FastAPI:
     """The HTTP application over a service."""
-    api = FastAPI(title="lingbot-serve", docs_url="/docs", redoc_url=None)
+    api = FastAPI(
+        title="lingbot-serve",
+        docs_url="/docs",
+        redoc_url=None,
+        dependencies=[Depends(_name_in_log)],
+    )
     http_errors.install(api)
     _add_videos(api, service)
     _add_content(api, service)
@@ -88,7 +95,14 @@ def _add_probes(api: FastAPI, service: VideoService) -> None:
 
 async def _create(request: Request, service: VideoService) -> Job:
     body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
-    return await service.create(body)
+    ids = new_job_ids(request.headers)
+    bind_contextvars(job_id=ids.job_id)
+    return await service.create(body, ids)
+
+
+async def _name_in_log(request: Request) -> None:
+    """What is logged on behalf of a request carries its id."""
+    bind_contextvars(request_id=request_id_of(request.headers))
 
 
 def _body(job: Job, response: Response) -> VideoBody:

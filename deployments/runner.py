@@ -1,23 +1,24 @@
 """Drives jobs: claims waiting ones, a few at once, and streams them through the pipeline."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from structlog.contextvars import bind_contextvars
 
+from cluster.logs import get_logger
 from deployments.artifacts import ArtifactStore
 from deployments.claims import Claim, Claims
 from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.http_errors import job_error
 from deployments.jobs import JobStore
-from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
+from deployments.messages import StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
 
-logger = logging.getLogger("ray.serve")
+logger = get_logger(__name__)
 
 # How soon a job that another gateway took in is seen, and how soon a cancelled one stops.
 _LOOK_S = 1.0
@@ -88,6 +89,8 @@ class JobRunner:
         Args:
             timeout_s: Jobs that run longer go back into the queue.
         """
+        if not self._draining:
+            logger.info("drain_started", running=len(self._tasks))
         self._draining = True
         async with self._claiming:
             pass  # what is being claimed now has its task afterwards
@@ -96,7 +99,10 @@ class JobRunner:
         left = list(self._tasks)
         await _stop(self._tasks.values())
         for claim in left:
+            logger.warning("job_requeued", job_id=claim.job_id)
             await self._release(claim)
+        if not self._over:
+            logger.info("drain_ended", requeued=len(left))
         self._over = True
         if self._loop is not None:
             await _stop({self._loop})
@@ -108,7 +114,7 @@ class JobRunner:
             try:
                 await self._look()
             except SQLAlchemyError:
-                logger.exception("the jobs' database does not answer; trying again")
+                logger.exception("database_unavailable")
             self._woken.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _LOOK_S)
@@ -137,6 +143,7 @@ class JobRunner:
 
     async def _recover(self) -> None:
         for job_id in await asyncio.to_thread(self._claims.recover):
+            logger.error("job_failed", job_id=job_id, code="interrupted")
             await asyncio.to_thread(self._artifacts.drop_request, job_id)
 
     def _spawn(self, claim: Claim) -> None:
@@ -152,18 +159,23 @@ class JobRunner:
         return [task for claim, task in self._tasks.items() if claim.job_id == job_id]
 
     async def _run(self, claim: Claim) -> None:
+        bind_contextvars(job_id=claim.job_id, attempt=claim.attempt)
         try:
             await self._drive(claim)
         except LeaseLostError:
+            logger.info("job_dropped")
             await self._drop_if_deleted(claim.job_id)
         except Exception as error:  # the edge of the job: whatever it was, its owner must hear
-            logger.exception("job %s failed", claim.job_id)
+            logger.exception("job_failed", code=job_error(error).code)
             await self._fail(claim, error)
 
     async def _drive(self, claim: Claim) -> None:
-        request = await asyncio.to_thread(self._artifacts.read_request, claim.job_id)
-        written_s = float("-inf")
-        async with aclosing(self._pipeline.generate(_named(request, claim))) as items:
+        stored = await asyncio.to_thread(self._artifacts.read_request, claim.job_id)
+        request = replace(stored, ids=replace(stored.ids, attempt=claim.attempt))
+        bind_contextvars(**request.ids.log_fields())
+        logger.info("job_started")
+        start_s, written_s = time.monotonic(), float("-inf")
+        async with aclosing(self._pipeline.generate(request)) as items:
             async for item in items:
                 if isinstance(item, VideoResult):
                     await asyncio.to_thread(self._artifacts.write_result, claim.job_id, item)
@@ -171,12 +183,13 @@ class JobRunner:
                     await self._record(claim, item)
                     written_s = time.monotonic()
         await _insist(self._claims.complete, claim)
+        logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
 
     async def _record(self, claim: Claim, event: StageEvent) -> None:
         try:
             await asyncio.to_thread(self._claims.record, claim, event)
         except OperationalError:  # a clip is worth more than its progress
-            logger.warning("the jobs' database did not take the progress of %s", claim.job_id)
+            logger.warning("progress_not_written")
 
     async def _fail(self, claim: Claim, error: Exception) -> None:
         public = job_error(error)
@@ -198,20 +211,13 @@ class JobRunner:
             await asyncio.to_thread(self._artifacts.delete, job_id)
 
 
-def _named(request: GenerateRequest, claim: Claim) -> GenerateRequest:
-    """A later attempt has a name of its own: the gang may still be busy with the earlier one."""
-    if claim.attempt == 1:
-        return request
-    return replace(request, job_id=f"{claim.job_id}-{claim.attempt}")
-
-
 async def _insist(write: Callable[..., None], *values: object) -> None:
     """Writes how a job ended, however long the database is away; meanwhile the file is kept."""
     while True:
         try:
             return await asyncio.to_thread(write, *values)
         except OperationalError:
-            logger.warning("the jobs' database did not take the end of a job; trying again")
+            logger.warning("job_end_not_written")
             await asyncio.sleep(_LOOK_S)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cluster.logs import LogConfig
 from deployments.config import ServeConfig
 from deployments.names import GATEWAY, PIPELINE
 
@@ -20,6 +21,7 @@ def serve_config(config: ServeConfig) -> dict[str, Any]:
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": config.http.host, "port": config.http.port},
+        "logging_config": serve_logging(config.logging),
         "applications": [
             {
                 "name": PIPELINE,
@@ -35,6 +37,12 @@ def serve_config(config: ServeConfig) -> dict[str, Any]:
             },
         ],
     }
+
+
+def serve_logging(config: LogConfig) -> dict[str, str]:
+    """What Serve's own files are to look like, in the words of its `LoggingConfig`."""
+    encoding = "TEXT" if config.format == "console" else "JSON"
+    return {"encoding": encoding, "log_level": config.level.upper()}
 
 
 def _args(config: BaseModel) -> dict[str, Any]:

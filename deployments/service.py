@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 from uuid import uuid4
 
+from cluster.logs import get_logger
 from deployments.admission import admit, new_job
 from deployments.artifacts import ArtifactStore
 from deployments.claims import Claims
@@ -13,12 +14,15 @@ from deployments.config import GatewayConfig
 from deployments.create_body import CreateBody
 from deployments.database import open_database
 from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.ids import JobIds
 from deployments.intake import Intake
 from deployments.jobs import COMPLETED, FAILED, Job, JobStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.runner import JobRunner
 from model.errors import InvalidInputError
+
+logger = get_logger(__name__)
 
 VIDEO, TENSORS = "video", "tensors"
 
@@ -58,8 +62,8 @@ class VideoService:
         """Begins to claim jobs, those of earlier gateways first."""
         self._runner.start()
 
-    async def create(self, body: CreateBody) -> Job:
-        """Checks a request and queues its job.
+    async def create(self, body: CreateBody, ids: JobIds) -> Job:
+        """Checks a request and queues its job under the given names.
 
         Raises:
             InvalidInputError: A field is wrong.
@@ -68,7 +72,7 @@ class VideoService:
             PipelineUnavailableError: The prompt cannot be checked yet.
         """
         await self._intake.check_open()
-        admitted = await asyncio.to_thread(admit, body, self.config)
+        admitted = await asyncio.to_thread(admit, body, self.config, ids)
         await self._check_prompts(body, admitted.request)
         job = new_job(admitted, self.config.model_name)
         await self._intake.submit(job, admitted.request)
@@ -117,6 +121,7 @@ class VideoService:
             JobNotFoundError: There is none of this id.
         """
         await asyncio.to_thread(self._store.delete, job_id)
+        logger.info("job_deleted", job_id=job_id)
         await self._runner.drop(job_id)
         await asyncio.to_thread(self._artifacts.delete, job_id)
 
@@ -162,6 +167,7 @@ class VideoService:
 
     async def _cancel(self, job_id: str) -> None:
         if await asyncio.to_thread(self._store.cancel, job_id):
+            logger.info("job_cancelled", job_id=job_id)
             await self._runner.drop(job_id)
             await asyncio.to_thread(self._artifacts.drop_request, job_id)
 

@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 
+from cluster.logs import LogConfig
 from cluster.metrics import count
 from deployments.config import StageConfig
+from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
 from deployments.startup import loading
@@ -23,9 +25,13 @@ class TextEncoderStage:
         checkpoint: Directory of the checkpoint.
         config: Device, dtype and threads.
         cache_entries: Prompts to remember; each takes up to 512 rows of features.
+        logs: How the replica writes its log.
     """
 
-    def __init__(self, checkpoint: str, config: StageConfig, cache_entries: int) -> None:
+    def __init__(
+        self, checkpoint: str, config: StageConfig, cache_entries: int, logs: LogConfig
+    ) -> None:
+        configure_replica_logging(logs, Stage.TEXT_ENCODER.value)
         paths = locate_checkpoint(checkpoint)
         self._thread = ModelThread(config)
         with loading(Stage.TEXT_ENCODER):

@@ -6,7 +6,9 @@ from contextlib import aclosing
 
 import numpy as np
 
+from cluster.logs import LogConfig
 from deployments.config import StageConfig
+from deployments.logs import configure_replica_logging
 from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
 from deployments.startup import loading
@@ -22,9 +24,11 @@ class VAEDecoderStage:
     Args:
         checkpoint: Directory of the checkpoint.
         config: Device, dtype and threads.
+        logs: How the replica writes its log.
     """
 
-    def __init__(self, checkpoint: str, config: StageConfig) -> None:
+    def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
+        configure_replica_logging(logs, Stage.VAE_DECODER.value)
         self._thread = ModelThread(config)
         self._num_threads = config.threads or 0
         with loading(Stage.VAE_DECODER):

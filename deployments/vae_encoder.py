@@ -1,6 +1,8 @@
 """The vae_encoder stage: the first frame into latent space."""
 
+from cluster.logs import LogConfig
 from deployments.config import StageConfig
+from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
 from deployments.startup import loading
@@ -15,9 +17,11 @@ class VAEEncoderStage:
     Args:
         checkpoint: Directory of the checkpoint.
         config: Device, dtype and threads.
+        logs: How the replica writes its log.
     """
 
-    def __init__(self, checkpoint: str, config: StageConfig) -> None:
+    def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
+        configure_replica_logging(logs, Stage.VAE_ENCODER.value)
         self._thread = ModelThread(config)
         with loading(Stage.VAE_ENCODER):
             self._model = VAEEncoder.load(

@@ -41,7 +41,7 @@ def running_cluster(
             waiting_for = ", ".join(sorted(reason.partition(":")[0] for reason in reasons))
             status.update(f"starting: waiting for {waiting_for}")
 
-        server = start_local(config, on_wait=show)
+        server = start_local(config.read_by(terminal=console.is_terminal), on_wait=show)
     try:
         with _sigterm_interrupts():
             yield server.url

@@ -6,6 +6,7 @@ import numpy as np
 from ray import serve
 
 from deployments.app import build_pipeline
+from deployments.ids import JobIds
 from deployments.messages import GenerateRequest, VideoResult
 from deployments.names import PIPELINE
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
@@ -17,7 +18,7 @@ SETTINGS = SamplerSettings(num_inference_steps=2)
 
 def request(prompt: str) -> GenerateRequest:
     return GenerateRequest(
-        job_id=prompt,
+        ids=JobIds(prompt),
         prompt=prompt,
         negative_prompt="",
         image=np.zeros((56, 96, 3), np.uint8),

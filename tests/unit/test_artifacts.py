@@ -7,13 +7,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from deployments.artifacts import ArtifactStore
+from deployments.ids import JobIds
 from deployments.messages import GenerateRequest, VideoResult
 from model.types import CameraPath, SamplerSettings, Solver, VideoShape
 
 
 def request(camera: CameraPath | None) -> GenerateRequest:
     return GenerateRequest(
-        job_id="video_1",
+        ids=JobIds("video_1", "req-1"),
         prompt="ein Haus am Meer, 画面",
         negative_prompt="",
         image=np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3),
@@ -36,7 +37,7 @@ def test_inputs_survive_the_disk(tmp_path: Path, with_camera: bool) -> None:
     if read.camera is not None:
         np.testing.assert_array_equal(read.camera.poses, camera.poses)
         np.testing.assert_array_equal(read.camera.intrinsics, camera.intrinsics)
-    for name in ("prompt", "negative_prompt", "shape", "sampler", "seed", "return_tensors"):
+    for name in ("ids", "prompt", "negative_prompt", "shape", "sampler", "seed", "return_tensors"):
         assert getattr(read, name) == getattr(kept, name)
 
 

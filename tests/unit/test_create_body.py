@@ -11,6 +11,7 @@ from deployments import http_errors
 from deployments.admission import admit
 from deployments.config import GatewayConfig
 from deployments.create_body import read_create_body
+from deployments.ids import JobIds
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from tests.support.server import body, camera, picture
 
@@ -26,7 +27,9 @@ def client() -> Iterator[TestClient]:
 
     @api.post("/v1/videos")
     async def create(request: Request) -> dict[str, object]:
-        admitted = admit(await read_create_body(request, max_bytes=2**19), CONFIG)
+        admitted = admit(
+            await read_create_body(request, max_bytes=2**19), CONFIG, JobIds("video_1")
+        )
         wanted = admitted.request
         return {
             "id": wanted.job_id,
