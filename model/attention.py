@@ -1,7 +1,11 @@
 """Dense attention behind one choice, made when the model is built."""
 
+import functools
+import importlib
+import logging
+from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.errors import ConfigurationError
 
-try:  # CUDA only and compiled on the host, so a CPU install has no use for it
-    from flash_attn import flash_attn_func
-except ImportError:
-    flash_attn_func = None
+logger = logging.getLogger(__name__)
+
+HOPPER = (9, 0)
 
 
 class AttentionKernel(Protocol):
@@ -23,30 +26,58 @@ class AttentionKernel(Protocol):
 
 
 class AttentionBackend(str, Enum):
-    """Which kernel computes attention; `auto` leaves it to PyTorch."""
+    """Which kernel computes attention; `auto` takes the fastest that runs here."""
 
     AUTO = "auto"
+    FLASH_ATTN_3 = "flash_attn_3"
     FLASH_ATTN = "flash_attn"
     CUDNN = "cudnn"
     SDPA = "sdpa"
 
 
-def attention_kernel(backend: AttentionBackend, device: torch.device) -> AttentionKernel:
-    """The kernel of a backend.
+# Modules that bring `flash_attn_func`, and what to install for them. FlashAttention-3's own build
+# and the forward-only wheel name it differently.
+_MODULES = {
+    AttentionBackend.FLASH_ATTN_3: ("flash_attn_interface", "fa3_fwd_interface"),
+    AttentionBackend.FLASH_ATTN: ("flash_attn",),
+}
+_PACKAGES = {
+    AttentionBackend.FLASH_ATTN_3: "fa3-fwd",
+    AttentionBackend.FLASH_ATTN: "flash-attn",
+}
+
+
+def choose_attention(
+    requested: AttentionBackend, *, device: torch.device, dtype: torch.dtype
+) -> AttentionBackend:
+    """The backend that a setting means on this device; never `auto`.
+
+    The order of `auto` is that of docs/benchmarks: on Hopper FlashAttention-3, then cuDNN;
+    elsewhere FlashAttention-2; PyTorch's own choice where none of them runs.
 
     Raises:
-        ConfigurationError: The backend does not run on this device or is not installed.
+        ConfigurationError: The backend was named and does not run here; the message says why.
     """
-    # PyTorch takes cuDNN's on Hopper and FlashAttention-2 on Ampere (docs/benchmarks).
-    if backend in (AttentionBackend.AUTO, AttentionBackend.SDPA):
+    if requested is not AttentionBackend.AUTO:
+        if problem := _problem(requested, device, dtype):
+            raise ConfigurationError(f"attention {requested.value} {problem}")
+        return requested
+    hopper_only = (AttentionBackend.FLASH_ATTN_3, AttentionBackend.CUDNN)
+    for backend in (*hopper_only, AttentionBackend.FLASH_ATTN):
+        if backend in hopper_only and not _is_hopper(device):
+            continue
+        problem = _problem(backend, device, dtype)
+        if problem is None:
+            return backend
+        logger.info("attention %s %s", backend.value, problem)
+    return AttentionBackend.SDPA
+
+
+def attention_kernel(backend: AttentionBackend) -> AttentionKernel:
+    """The kernel of a backend that `choose_attention` has returned."""
+    if backend is AttentionBackend.SDPA:
         return sdpa
-    if device.type != "cuda":
-        raise ConfigurationError(f"attention {backend.value} needs a GPU; use sdpa or auto")
-    if backend is AttentionBackend.CUDNN:
-        return cudnn
-    if flash_attn_func is None:
-        raise ConfigurationError("attention flash_attn is not installed; use cudnn or auto")
-    return flash
+    return cudnn if backend is AttentionBackend.CUDNN else _flash_kernel(backend)
 
 
 def sdpa(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
@@ -61,7 +92,54 @@ def cudnn(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
         return sdpa(q_BLNH, k_BSNH, v_BSNH)
 
 
-def flash(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
-    """FlashAttention-2."""
-    out: Tensor = flash_attn_func(q_BLNH, k_BSNH, v_BSNH)
-    return out
+def _problem(backend: AttentionBackend, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a backend does not run here, with the remedy; None if it does."""
+    if backend is AttentionBackend.SDPA:
+        return None
+    if device.type != "cuda":
+        return "needs a GPU; use sdpa or auto"
+    if dtype is not torch.bfloat16:
+        return f"computes in bfloat16, not {dtype}; use sdpa or auto"
+    if backend is AttentionBackend.FLASH_ATTN_3 and not _is_hopper(device):
+        return f"needs a Hopper GPU, not {torch.cuda.get_device_name(device)}; use auto"
+    if backend is AttentionBackend.CUDNN:
+        return None
+    try:
+        _flash_attn_func(backend)
+    except ImportError as error:
+        return f"is not installed ({error}); install {_PACKAGES[backend]}, or use cudnn or auto"
+    return None
+
+
+def _is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) == HOPPER
+
+
+@functools.cache
+def _flash_attn_func(backend: AttentionBackend) -> Callable[..., Any]:
+    *others, last = _MODULES[backend]
+    for name in others:
+        if importlib.util.find_spec(name) is not None:
+            last = name
+    function: Callable[..., Any] = importlib.import_module(last).flash_attn_func
+    return function
+
+
+@functools.cache
+def _flash_kernel(backend: AttentionBackend) -> AttentionKernel:
+    """A FlashAttention as one operator of our own, which torch.compile does not look into."""
+    function = _flash_attn_func(backend)
+
+    @torch.library.custom_op(f"lingbot_serve::{backend.value}", mutates_args=())
+    def flash(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
+        out = function(q_BLNH, k_BSNH, v_BSNH)
+        # Some builds of FlashAttention-3 return the log-sum-exp as well.
+        attended: Tensor = out[0] if isinstance(out, tuple) else out
+        return attended
+
+    @flash.register_fake
+    def shape(q_BLNH: Tensor, k_BSNH: Tensor, v_BSNH: Tensor) -> Tensor:
+        return q_BLNH.new_empty(q_BLNH.shape)
+
+    kernel: AttentionKernel = flash
+    return kernel

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.block import ClipCondition
 from model.camera import camera_condition
 from model.checkpoint.layout import CheckpointPaths
-from model.dit import ClipCondition, DiT
+from model.dit import DiT
 from model.errors import ConfigurationError
 from model.experts import Experts, ExpertSettings, load_experts
 from model.layers import BlockPrompt
@@ -168,9 +169,9 @@ class Denoiser:
 
     def _condition(self, expert: DiT, inputs: _Inputs) -> Conditioning:
         num_tokens = inputs.y_CFhw[0].numel() // 4
-        keep = expert.modulation_bytes(num_tokens) <= self._modulation_budget
+        kept_blocks = self._modulation_budget // expert.modulation_bytes(num_tokens)
         return Conditioning(
-            clip=expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, keep_modulations=keep),
+            clip=expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, kept_blocks=kept_blocks),
             prompt=expert.condition_prompt(inputs.prompt_SC, inputs.image_SC),
             negative_prompt=expert.condition_prompt(inputs.negative_prompt_SC, inputs.image_SC),
         )
@@ -205,10 +206,10 @@ def first_frame_condition(first_frame: FirstFrame) -> Tensor:
 def guided_flow(
     expert: DiT, latent_CFhw: Tensor, timestep: int, conditioning: Conditioning, scale: float
 ) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598): two forwards that differ in the text alone."""
+    """Classifier-free guidance (arXiv 2207.12598): two passes that differ in the text alone."""
     t = torch.tensor(timestep, device=latent_CFhw.device)
-    cond = expert(latent_CFhw, t, conditioning.clip, conditioning.prompt)
-    uncond = expert(latent_CFhw, t, conditioning.clip, conditioning.negative_prompt)
+    prompts = (conditioning.prompt, conditioning.negative_prompt)
+    cond, uncond = expert.predict(latent_CFhw, t, conditioning.clip, prompts)
     flow: Tensor = uncond + scale * (cond - uncond)
     return flow
 

@@ -13,7 +13,6 @@ weights are; matrix products and attention run in the dtype of the weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,109 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.attention import AttentionKernel
+from model.block import EAGER, Block, BlockStages, ClipCondition
 from model.config import DiTConfig
-from model.layers import (
-    BlockPrompt,
-    CrossAttention,
-    SelfAttention,
-    layer_norm_fp32,
-    linear_fp32,
-    modulate,
-)
+from model.layers import BlockPrompt, linear_fp32, modulate
 from model.parallel.sequence import SequenceParallel
 from model.patches import PATCH, patchify, unpatchify
 from model.rope import RotaryTable, rotary_table
-
-
-@dataclass(frozen=True, slots=True)
-class CameraModulation:
-    """Scale (one is added) and shift of one block's tokens, [B, l, D] each."""
-
-    scale: Tensor
-    shift: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class ClipCondition:
-    """What stays the same over a clip's forwards, conditional and unconditional alike.
-
-    Args:
-        y_CFhw: Mask and first frame, [20, F, h, w].
-        rope: Angles of this rank's tokens.
-        camera_BlD: Embedded camera of this rank's tokens, or None without a camera.
-        modulations: One per block where memory allowed to keep them, else empty.
-    """
-
-    y_CFhw: Tensor
-    rope: RotaryTable
-    camera_BlD: Tensor | None
-    modulations: tuple[CameraModulation, ...]
-
-
-class Block(nn.Module):
-    """Self-attention, camera, cross-attention and feed-forward, in the published order."""
-
-    def __init__(
-        self, config: DiTConfig, sequence: SequenceParallel, attention: AttentionKernel
-    ) -> None:
-        super().__init__()
-        dim = config.dim
-        self.modulation = nn.Parameter(torch.zeros(1, 6, dim))
-        self.norm1 = nn.LayerNorm(dim, config.eps, elementwise_affine=False)
-        self.self_attn = SelfAttention(config, sequence, attention)
-        self.cam_injector_layer1 = nn.Linear(dim, dim)
-        self.cam_injector_layer2 = nn.Linear(dim, dim)
-        self.cam_scale_layer = nn.Linear(dim, dim)
-        self.cam_shift_layer = nn.Linear(dim, dim)
-        self.norm3 = nn.LayerNorm(dim, config.eps)
-        self.cross_attn = CrossAttention(config, attention)
-        self.norm2 = nn.LayerNorm(dim, config.eps, elementwise_affine=False)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim)
-        )
-
-    def condition_prompt(self, text_BSD: Tensor, image_BSD: Tensor | None) -> BlockPrompt:
-        """This block's view of a prompt."""
-        return self.cross_attn.condition(text_BSD, image_BSD)
-
-    def condition_camera(self, camera_BlD: Tensor) -> CameraModulation:
-        """This block's view of the camera."""
-        return self._modulate_camera(camera_BlD)
-
-    # Apart from its public form, after which FSDP takes the block's weights away: the forward
-    # still needs them.
-    def _modulate_camera(self, camera_BlD: Tensor) -> CameraModulation:
-        hidden = F.silu(self.cam_injector_layer1(camera_BlD))
-        hidden = self.cam_injector_layer2(hidden) + camera_BlD
-        return CameraModulation(self.cam_scale_layer(hidden), self.cam_shift_layer(hidden))
-
-    def forward(
-        self,
-        x_BlD: Tensor,
-        time_B6D: Tensor,
-        clip: ClipCondition,
-        modulation: CameraModulation | None,
-        prompt: BlockPrompt,
-        num_tokens: int,
-    ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (
-            (self.modulation.float() + time_B6D).unsqueeze(2).unbind(1)
-        )
-        dtype = self.self_attn.q.weight.dtype
-
-        normed = modulate(self.norm1(x_BlD), shift1, scale1).to(dtype)
-        x_BlD = x_BlD + self.self_attn(normed, clip.rope, num_tokens) * gate1
-
-        if clip.camera_BlD is not None:
-            camera = modulation or self._modulate_camera(clip.camera_BlD)
-            x_BlD = modulate(x_BlD, camera.shift, camera.scale)
-
-        normed = layer_norm_fp32(x_BlD, self.norm3).to(dtype)
-        x_BlD = x_BlD + self.cross_attn(normed, prompt)
-
-        normed = modulate(self.norm2(x_BlD), shift2, scale2).to(dtype)
-        x_BlD = x_BlD + self.ffn(normed) * gate2
-        return x_BlD
 
 
 class Head(nn.Module):
@@ -165,10 +67,16 @@ class DiT(nn.Module):
         config: Sizes.
         sequence: How tokens are split over ranks; `NoSequenceParallel` on one.
         attention: The attention kernel.
+        stages: How blocks run between attentions.
     """
 
     def __init__(
-        self, config: DiTConfig, *, sequence: SequenceParallel, attention: AttentionKernel
+        self,
+        config: DiTConfig,
+        *,
+        sequence: SequenceParallel,
+        attention: AttentionKernel,
+        stages: BlockStages = EAGER,
     ) -> None:
         super().__init__()
         dim, patch = config.dim, PATCH[1] * PATCH[2]
@@ -186,26 +94,27 @@ class DiT(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim * 6))
         if config.image_dim is not None:
             self.img_emb = ImageEmbedding(config.image_dim, dim)
-        blocks = [Block(config, sequence, attention) for _ in range(config.num_layers)]
+        blocks = [Block(config, sequence, attention, stages) for _ in range(config.num_layers)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.head = Head(config)
         self._sequence = sequence
 
     def modulation_bytes(self, num_tokens: int) -> int:
-        """What this rank spends on keeping every block's scale and shift for a clip."""
+        """What this rank spends on keeping one block's scale and shift for a clip."""
         local_tokens = -(-num_tokens // self._sequence.size)
         element = self.blocks[0].cam_scale_layer.weight.element_size()
-        return 2 * local_tokens * self.config.dim * element * len(self.blocks)
+        return 2 * local_tokens * self.config.dim * element
 
     def condition_clip(
-        self, y_CFhw: Tensor, camera_CFhw: Tensor | None, *, keep_modulations: bool
+        self, y_CFhw: Tensor, camera_CFhw: Tensor | None, *, kept_blocks: int
     ) -> ClipCondition:
         """Computes once what a clip's forwards share.
 
         Args:
             y_CFhw: Mask and first frame, float32 [20, F, h, w].
             camera_CFhw: Folded rays, float32 [384, F, h, w], or None to skip the injection.
-            keep_modulations: Keep every block's scale and shift: 2*l*D values a block.
+            kept_blocks: How many blocks' scale and shift to keep, 2*l*D values each; the others
+                compute them in every pass.
         """
         frames, height, width = y_CFhw.shape[1:]
         grid = (frames, height // PATCH[1], width // PATCH[2])
@@ -213,7 +122,7 @@ class DiT(nn.Module):
         if camera_CFhw is None:
             return ClipCondition(y_CFhw, rope, None, ())
         camera_BlD = self._embed_camera(camera_CFhw)
-        kept = self.blocks if keep_modulations else ()
+        kept = self.blocks[:kept_blocks]
         modulations = tuple(block.condition_camera(camera_BlD) for block in kept)
         return ClipCondition(y_CFhw, rope, camera_BlD, modulations)
 
@@ -239,26 +148,50 @@ class DiT(nn.Module):
         clip: ClipCondition,
         prompt: tuple[BlockPrompt, ...],
     ) -> Tensor:
-        """One pass.
+        """One pass for one prompt; arguments and result as in `predict`."""
+        return self._predict(latent_CFhw, timestep, clip, (prompt,))[0]
+
+    def predict(
+        self,
+        latent_CFhw: Tensor,
+        timestep: Tensor,
+        clip: ClipCondition,
+        prompts: Sequence[tuple[BlockPrompt, ...]],
+    ) -> list[Tensor]:
+        """One pass for several prompts: less work than one after the other.
+
+        They share the camera where its modulations are not kept, and all of the first block up to
+        its cross-attention; and what ranks exchange for one travels behind the work for another.
 
         Args:
             latent_CFhw: Noisy sample, float32 [16, F, h, w].
             timestep: Scalar; one row of modulation serves every token.
             clip: From `condition_clip`.
-            prompt: From `condition_prompt`.
+            prompts: From `condition_prompt`, each.
 
         Returns:
-            Predicted flow, float32 [16, F, h, w], the same on every rank.
+            Predicted flow for each prompt, float32 [16, F, h, w], the same on every rank.
         """
+        return self._predict(latent_CFhw, timestep, clip, prompts)
+
+    # Apart from its public forms, after which FSDP takes weights away: one uses the other.
+    def _predict(
+        self,
+        latent_CFhw: Tensor,
+        timestep: Tensor,
+        clip: ClipCondition,
+        prompts: Sequence[tuple[BlockPrompt, ...]],
+    ) -> list[Tensor]:
         time_BD, time_B6D = self._embed_timestep(timestep)
         patches_BLC = patchify(torch.cat([latent_CFhw, clip.y_CFhw]))
         num_tokens = patches_BLC.shape[1]
-        x_BlD = self._embed_patches(self._sequence.shard(patches_BLC))
-        modulations = clip.modulations or (None,) * len(self.blocks)
-        for block, modulation, block_prompt in zip(self.blocks, modulations, prompt, strict=True):
-            x_BlD = block(x_BlD, time_B6D, clip, modulation, block_prompt, num_tokens)
-        patches_BLC = self._sequence.gather(self.head(x_BlD, time_BD), num_tokens)
-        return unpatchify(patches_BLC, latent_CFhw.shape)
+        tokens = [self._embed_patches(self._sequence.shard(patches_BLC))]
+        for index, block in enumerate(self.blocks):
+            kept = clip.modulations[index] if index < len(clip.modulations) else None
+            block_prompts = [prompt[index] for prompt in prompts]
+            tokens = block(tokens, time_B6D, clip, kept, block_prompts, num_tokens)
+        patches = [self._sequence.gather(self.head(x, time_BD), num_tokens) for x in tokens]
+        return [unpatchify(patches_BLC, latent_CFhw.shape) for patches_BLC in patches]
 
     def _embed_patches(self, patches_BlC: Tensor) -> Tensor:
         weight = self.patch_embedding.weight  # a convolution whose kernel is its stride

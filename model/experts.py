@@ -6,16 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.attention import AttentionBackend, attention_kernel
+from model.attention import AttentionBackend, attention_kernel, choose_attention
+from model.block import EAGER
 from model.checkpoint.dit import dit_key_map
 from model.checkpoint.layout import CheckpointPaths
 from model.checkpoint.load import load_module
+from model.checkpoint.random_source import RandomSource
 from model.checkpoint.tensors import open_safetensors
+from model.compilation import compiled_stages
 from model.config import DiTConfig, read_dit_config
 from model.dit import DiT
 from model.errors import ConfigurationError
 from model.parallel.mesh import ParallelMesh
-from model.parallel.parallelize import compile_blocks, shard_dit
+from model.parallel.parallelize import shard_dit
 from model.parallel.sequence import NoSequenceParallel
 from model.parallel.sharding import Sharding, choose_sharding, device_memory
 from model.scheduler import NUM_TRAIN_TIMESTEPS
@@ -82,11 +85,36 @@ def load_experts(
     sharding = resolve_sharding(experts[0], settings, device=device, mesh=mesh)
     key_map = dit_key_map(checkpoint.layout)
     for dit, directory in zip(experts, (checkpoint.high_noise, checkpoint.low_noise), strict=True):
-        parallelize(dit, settings, sharding, mesh)
+        parallelize(dit, sharding, mesh)
         load_module(
             dit, open_safetensors(directory, "diffusion_pytorch_model"), key_map, device=device
         )
     return Experts(*experts)
+
+
+def random_expert(
+    config: DiTConfig,
+    settings: ExpertSettings,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    mesh: ParallelMesh | None = None,
+) -> DiT:
+    """One expert without a checkpoint: speed does not depend on the weights.
+
+    Args:
+        config: Its size.
+        settings: How it computes; `Sharding.AUTO` leaves it whole.
+        device: This rank's.
+        dtype: Of weights and matrix products.
+        mesh: The gang's ranks; None for one process alone.
+    """
+    dit = build_dit(config, settings, device=device, dtype=dtype, mesh=mesh)
+    source = RandomSource(dit, device)
+    sharding = Sharding.NONE if settings.sharding is Sharding.AUTO else settings.sharding
+    parallelize(dit, sharding, mesh)
+    load_module(dit, source, device=device)
+    return dit
 
 
 def build_dit(
@@ -99,9 +127,10 @@ def build_dit(
 ) -> DiT:
     """One expert on the meta device, with the parallelism of the mesh injected."""
     sequence = NoSequenceParallel() if mesh is None else mesh.sequence_parallel()
-    kernel = attention_kernel(settings.attention, device)
+    backend = choose_attention(settings.attention, device=device, dtype=dtype)
+    stages = compiled_stages() if settings.compiled else EAGER
     with torch.device("meta"):
-        dit = DiT(config, sequence=sequence, attention=kernel)
+        dit = DiT(config, sequence=sequence, attention=attention_kernel(backend), stages=stages)
     return dit.to(dtype)
 
 
@@ -135,12 +164,8 @@ def resolve_sharding(
     return sharding
 
 
-def parallelize(
-    dit: DiT, settings: ExpertSettings, sharding: Sharding, mesh: ParallelMesh | None
-) -> None:
-    """Compiles and shards one expert, in the order that FSDP needs."""
-    if settings.compiled:
-        compile_blocks(dit)
+def parallelize(dit: DiT, sharding: Sharding, mesh: ParallelMesh | None) -> None:
+    """Shards one expert over a gang; alone there is nobody to share with."""
     if mesh is not None:
         shard_dit(dit, mesh.everyone, sharding)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.attention import AttentionKernel
 from model.config import DiTConfig
-from model.parallel.sequence import SequenceParallel
+from model.parallel.sequence import Exchange, SequenceParallel
 from model.rope import RotaryTable, rotate
 
 
@@ -60,13 +60,25 @@ class SelfAttention(nn.Module):
         self._sequence = sequence
         self._attention = attention
 
-    def forward(self, x_BlD: Tensor, rope: RotaryTable, num_tokens: int) -> Tensor:
+    def project_in(self, x_BlD: Tensor, rope: RotaryTable) -> tuple[Tensor, ...]:
+        """Queries, keys and values of this rank's tokens, as the ranks exchange them."""
         q_BlNH = rotate(split_heads(self.norm_q(self.q(x_BlD)), self._num_heads), rope)
         k_BlNH = rotate(split_heads(self.norm_k(self.k(x_BlD)), self._num_heads), rope)
         v_BlNH = split_heads(self.v(x_BlD), self._num_heads)
-        qkv = self._sequence.before_attention(torch.stack([q_BlNH, k_BlNH, v_BlNH]), num_tokens)
-        out_BlNH = self._sequence.after_attention(self._attention(*qkv.unbind(0)))
-        projected: Tensor = self.o(out_BlNH.flatten(2))
+        return self._sequence.pack(q_BlNH, k_BlNH, v_BlNH)
+
+    def send(self, packed: tuple[Tensor, ...]) -> Exchange:
+        """Starts the exchange before the attention."""
+        return self._sequence.scatter_heads(packed)
+
+    def attend(self, exchange: Exchange, num_tokens: int) -> Exchange:
+        """Attention over all tokens, and the start of the exchange after it."""
+        qkv = self._sequence.heads(exchange.wait(), num_tokens)
+        return self._sequence.gather_heads(self._attention(*qkv))
+
+    def project_out(self, received: tuple[Tensor, ...]) -> Tensor:
+        """What came back, to the residual stream's width: [B, l, D]."""
+        projected: Tensor = self.o(self._sequence.tokens(received).flatten(2))
         return projected
 
 
@@ -96,11 +108,19 @@ class CrossAttention(nn.Module):
         heads = self._num_heads
         return KeyValue(split_heads(key_BSD, heads), split_heads(value_BSD, heads))
 
-    def forward(self, x_BlD: Tensor, prompt: BlockPrompt) -> Tensor:
-        q_BlNH = split_heads(self.norm_q(self.q(x_BlD)), self._num_heads)
+    def query(self, x_BlD: Tensor) -> Tensor:
+        """Queries [B, l, N, H]."""
+        return split_heads(self.norm_q(self.q(x_BlD)), self._num_heads)
+
+    def attend(self, q_BlNH: Tensor, prompt: BlockPrompt) -> Tensor:
+        """Attention to a prompt, [B, l, N, H]."""
         out_BlNH = self._attention(q_BlNH, prompt.text.key, prompt.text.value)
         if prompt.image is not None:
             out_BlNH = out_BlNH + self._attention(q_BlNH, prompt.image.key, prompt.image.value)
+        return out_BlNH
+
+    def project_out(self, out_BlNH: Tensor) -> Tensor:
+        """To the residual stream's width: [B, l, D]."""
         projected: Tensor = self.o(out_BlNH.flatten(2))
         return projected
 

@@ -13,7 +13,11 @@ THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class RotaryTable:
-    """Cosine and sine of every token's angles, float32 [L, 1, H/2] each."""
+    """Factors of every token's angles, float32 [L, 1, H] each.
+
+    Element 2i and 2i+1 of a head turn by one angle: `cos` has its cosine twice, `sin` its sine
+    with the sign of the pair's formula, minus for the first.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -37,8 +41,10 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, *, device: torch.dev
         view[axis] = length
         angles.append(angle.view(view).expand(*grid, -1))
     angle_L1h = torch.cat(angles, dim=-1).flatten(0, 2).unsqueeze(1)
+    cos, sin = angle_L1h.cos(), angle_L1h.sin()
     return RotaryTable(
-        cos=angle_L1h.cos().float().to(device), sin=angle_L1h.sin().float().to(device)
+        cos=torch.stack([cos, cos], dim=-1).flatten(-2).float().to(device),
+        sin=torch.stack([-sin, sin], dim=-1).flatten(-2).float().to(device),
     )
 
 
@@ -48,8 +54,6 @@ def rotate(x_BLNH: Tensor, table: RotaryTable) -> Tensor:
     Returns:
         [B, L, N, H] in the dtype of `x_BLNH`.
     """
-    even, odd = x_BLNH.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack(
-        [even * table.cos - odd * table.sin, even * table.sin + odd * table.cos], dim=-1
-    )
-    return turned.flatten(-2).to(x_BLNH.dtype)
+    x = x_BLNH.float()
+    swapped: Tensor = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return (x * table.cos + swapped * table.sin).to(x_BLNH.dtype)

@@ -53,4 +53,5 @@ class ParallelMesh:
         """The strategy the DiT is built with."""
         if self.ulysses_degree == 1:
             return NoSequenceParallel()
-        return UlyssesSequenceParallel(self.ulysses)
+        rank = dist.get_rank(self.ulysses)
+        return UlyssesSequenceParallel(self.ulysses_degree, rank, self.ulysses)

@@ -1,4 +1,4 @@
-"""Compilation and FSDP2, applied to a finished model from outside; the model does not know."""
+"""FSDP2, applied to a finished model from outside; the model does not know."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -9,16 +9,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 
 from model.dit import DiT
 from model.parallel.sharding import Sharding
-
-
-def compile_blocks(dit: DiT) -> None:
-    """Compiles the blocks' forward; comes before `shard_dit`.
-
-    All blocks share one compilation per clip size, of which PyTorch keeps eight; further sizes
-    run uncompiled.
-    """
-    for block in dit.blocks:
-        block.compile(dynamic=False)
 
 
 def shard_dit(dit: DiT, mesh: DeviceMesh, sharding: Sharding) -> None:
@@ -39,7 +29,7 @@ def shard_dit(dit: DiT, mesh: DeviceMesh, sharding: Sharding) -> None:
     for block in dit.blocks:
         for method in ("condition_prompt", "condition_camera"):
             register_fsdp_forward_method(block, method)
-    for method in ("condition_clip", "condition_prompt"):
+    for method in ("condition_clip", "condition_prompt", "predict"):
         register_fsdp_forward_method(dit, method)
 
 

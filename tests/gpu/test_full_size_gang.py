@@ -15,12 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from model.attention import AttentionBackend
-from model.checkpoint.load import load_module
 from model.config import DiTConfig
-from model.experts import ExpertSettings, build_dit, parallelize
+from model.experts import ExpertSettings, random_expert
 from model.parallel.mesh import ParallelMesh
 from model.parallel.sharding import Sharding
-from tests.support.random_weights import RandomSource
 
 pytestmark = [
     pytest.mark.gpu,
@@ -107,12 +105,9 @@ def _rank(rank: int, kind: Kind, out: str) -> None:
     rendezvous = f"file://{os.path.join(out, kind.label)}.store"
     dist.init_process_group("nccl", rendezvous, rank=rank, world_size=world_size, device_id=device)
     mesh = ParallelMesh.create(world_size=world_size, ulysses_degree=world_size, device_type="cuda")
-    dit = build_dit(
+    dit = random_expert(
         DiTConfig(), kind.settings, device=device, dtype=getattr(torch, kind.dtype), mesh=mesh
     )
-    source = RandomSource(dit, device)
-    parallelize(dit, kind.settings, kind.sharding, mesh)
-    load_module(dit, source, device=device)
     flow, seconds = _forward(dit, device)
     if rank == 0:
         peak = torch.cuda.max_memory_allocated() / 2**30
@@ -128,7 +123,7 @@ def _forward(dit: torch.nn.Module, device: torch.device) -> tuple[torch.Tensor, 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), keep_modulations=True)
+    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), kept_blocks=40)
     prompt = dit.condition_prompt(draw(77, 4096), None)
     latent, timestep = draw(16, *LATENT), torch.tensor(900, device=device)
     dit(latent, timestep, clip, prompt)  # warm up

@@ -30,12 +30,12 @@ def flows(denoiser: Denoiser, request: DenoiseRequest) -> torch.Tensor:
     inputs = denoiser._inputs(request)
     noise = initial_noise(request.seed, request.shape)
     results = []
-    for timestep, keep in product((980, 500), (True, False)):
+    for timestep, kept in product((980, 500), (2, 1, 0)):
         expert = denoiser._experts.choose(timestep, 0.947)
         denoiser._activate(expert)
         with torch.no_grad():
             prompt = expert.condition_prompt(inputs.prompt_SC, inputs.image_SC)
-            clip = expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, keep_modulations=keep)
+            clip = expert.condition_clip(inputs.y_CFhw, inputs.camera_CFhw, kept_blocks=kept)
             results.append(expert(noise, torch.tensor(timestep), clip, prompt))
     return torch.stack(results)
 

@@ -25,4 +25,5 @@ class RandomSource:
         if "norm" in key and key.endswith("weight"):
             return (1 + 0.1 * drawn)[start:stop]
         fan_in = drawn[0].numel() if len(shape) > 1 else 2500
-        return (drawn / fan_in**0.5)[start:stop]
+        scaled: Tensor = (drawn / fan_in**0.5)[start:stop]
+        return scaled
