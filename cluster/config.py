@@ -20,10 +20,15 @@ class GangConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: PositiveInt = Field(default=1, description="Ranks that work on one job together.")
+    cfg_parallel: bool = Field(
+        default=False,
+        description="One half of the gang works on the prompt, the other on the negative prompt.",
+    )
     ulysses_degree: PositiveInt = Field(
         default=None,
         validate_default=True,
-        description="Ranks that share one sequence; null means all. Must divide size.",
+        description="Ranks that share one sequence; null means all, or a half with cfg_parallel."
+        " Must divide size.",
     )
     sharding: Literal["auto", "none", "per_expert", "per_block"] = Field(
         default="auto",
@@ -36,8 +41,8 @@ class GangConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Compute type of the program."
     )
-    attention: Literal["auto", "sdpa", "cudnn", "flash_attn"] = Field(
-        default="auto", description="Attention kernel of the program; auto leaves it to PyTorch."
+    attention: Literal["auto", "flash_attn_3", "flash_attn", "cudnn", "sdpa"] = Field(
+        default="auto", description="Attention kernel; auto takes the fastest that runs here."
     )
     compiled: bool = Field(
         default=False, description="Run the program through torch.compile; for GPUs."
@@ -76,14 +81,23 @@ class GangConfig(BaseModel):
     @field_validator("ulysses_degree", mode="before")
     @classmethod
     def _whole_gang_unless_given(cls, value: object, info: ValidationInfo) -> object:
-        return info.data.get("size", 1) if value is None else value
+        if value is not None:
+            return value
+        size: int = info.data.get("size", 1)
+        return max(1, size // 2) if info.data.get("cfg_parallel") else size
 
     @model_validator(mode="after")
     def _check(self) -> "GangConfig":
-        if self.size % self.ulysses_degree:
-            divisors = [d for d in range(1, self.size + 1) if self.size % d == 0]
+        if self.cfg_parallel and self.size % 2:
             raise ValueError(
-                f"ulysses_degree {self.ulysses_degree} does not divide size {self.size}: "
+                f"cfg_parallel works in two halves: size {self.size} must be even, or leave it off"
+            )
+        sharers = self.size // 2 if self.cfg_parallel else self.size
+        if sharers % self.ulysses_degree:
+            divisors = [d for d in range(1, sharers + 1) if sharers % d == 0]
+            half = "half of " if self.cfg_parallel else ""
+            raise ValueError(
+                f"ulysses_degree {self.ulysses_degree} does not divide {half}size {self.size}: "
                 f"take one of {divisors}"
             )
         if self.first_step_timeout_s < self.step_timeout_s:

@@ -62,6 +62,7 @@ class DenoiserFactory:
             world_size=context.world_size,
             ulysses_degree=context.ulysses_degree,
             device_type=device.type,
+            cfg_parallel=self.config.cfg_parallel,
         )
         denoiser = Denoiser.load(
             locate_checkpoint(self.checkpoint),

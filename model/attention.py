@@ -1,7 +1,7 @@
 """Dense attention behind one choice, made when the model is built."""
 
 import functools
-import importlib
+import importlib.util
 import logging
 from collections.abc import Callable
 from enum import Enum

@@ -17,6 +17,7 @@ from model.dit import DiT
 from model.errors import ConfigurationError
 from model.experts import Experts, ExpertSettings, load_experts
 from model.layers import BlockPrompt
+from model.parallel.guidance import Guidance, SharedGuidance
 from model.parallel.mesh import ParallelMesh
 from model.parallel.parallelize import release_weights
 from model.parallel.sharding import device_memory
@@ -38,6 +39,7 @@ HOST_MODULATION_BYTES = 2 << 30  # what a CPU rank may spend on kept camera modu
 # its modulations in all blocks, so what is left is ample.
 GPU_MODULATION_SHARE = 2
 _DEFAULTS = ExpertSettings()
+_SHARED = SharedGuidance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,20 @@ class Denoiser:
         device: Where they are.
         modulation_budget: Bytes per rank for kept camera modulations; equal on all ranks,
             because computing them gathers sharded weights.
+        guidance: Which ranks work on which prompt.
     """
 
-    def __init__(self, experts: Experts, device: torch.device, modulation_budget: int) -> None:
+    def __init__(
+        self,
+        experts: Experts,
+        device: torch.device,
+        modulation_budget: int,
+        guidance: Guidance = _SHARED,
+    ) -> None:
         self._experts = experts
         self._device = device
         self._modulation_budget = modulation_budget
+        self._guidance = guidance
         self._active: DiT | None = None
 
     @classmethod
@@ -101,7 +111,8 @@ class Denoiser:
         """
         experts = load_experts(checkpoint, settings, device=device, dtype=dtype, mesh=mesh)
         memory = device_memory(device, mesh, settings.memory_share)
-        return cls(experts, device, modulation_budget(memory))
+        guidance = SharedGuidance() if mesh is None else mesh.guidance()
+        return cls(experts, device, modulation_budget(memory), guidance)
 
     @property
     def needs_image_embeds(self) -> bool:
@@ -135,7 +146,7 @@ class Denoiser:
                 self._activate(chosen)
                 expert, conditioning = chosen, self._condition(chosen, inputs)
             scale = self._guidance_scale(expert, request.sampler)
-            flow = guided_flow(expert, latent, timestep, conditioning, scale)
+            flow = self._guided_flow(expert, latent, timestep, conditioning, scale)
             latent = solver.step(flow, index, latent)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # a reported step is a finished one
@@ -151,6 +162,20 @@ class Denoiser:
     def _guidance_scale(self, expert: DiT, sampler: SamplerSettings) -> float:
         is_high = expert is self._experts.high_noise
         return sampler.guidance_scale if is_high else sampler.guidance_scale_2
+
+    def _guided_flow(
+        self,
+        expert: DiT,
+        latent_CFhw: Tensor,
+        timestep: int,
+        conditioning: Conditioning,
+        scale: float,
+    ) -> Tensor:
+        """Classifier-free guidance (arXiv 2207.12598): two passes that differ in the text alone."""
+        t = torch.tensor(timestep, device=latent_CFhw.device)
+        prompts = (conditioning.prompt, conditioning.negative_prompt)
+        cond, uncond = self._guidance.flows(expert, latent_CFhw, t, conditioning.clip, prompts)
+        return uncond + scale * (cond - uncond)
 
     def _inputs(self, request: DenoiseRequest) -> _Inputs:
         if self.needs_image_embeds != (request.image is not None):
@@ -201,17 +226,6 @@ def first_frame_condition(first_frame: FirstFrame) -> Tensor:
     mask_CFhw = torch.zeros(TEMPORAL_STRIDE, *latent_CFhw.shape[1:])
     mask_CFhw[:, 0] = 1
     return torch.cat([mask_CFhw, latent_CFhw])
-
-
-def guided_flow(
-    expert: DiT, latent_CFhw: Tensor, timestep: int, conditioning: Conditioning, scale: float
-) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598): two passes that differ in the text alone."""
-    t = torch.tensor(timestep, device=latent_CFhw.device)
-    prompts = (conditioning.prompt, conditioning.negative_prompt)
-    cond, uncond = expert.predict(latent_CFhw, t, conditioning.clip, prompts)
-    flow: Tensor = uncond + scale * (cond - uncond)
-    return flow
 
 
 def _tensor(array: FloatArray, device: torch.device) -> Tensor:

@@ -148,7 +148,7 @@ class UlyssesSequenceParallel:
         return Exchange((receive,), send, work)
 
     def _all_gather(self, parts: Tensor, mine: Tensor) -> None:
-        dist.all_gather_into_tensor(parts, mine, group=self._group)
+        dist.all_gather(list(parts.unbind(0)), mine, group=self._group)
 
 
 class SilentUlysses(UlyssesSequenceParallel):

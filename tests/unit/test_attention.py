@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from model.attention import AttentionBackend, attention_kernel, sdpa
+from model.attention import AttentionBackend, attention_kernel, choose_attention, sdpa
 from model.errors import ConfigurationError
 
 CPU = torch.device("cpu")
+GPU_ONLY = [AttentionBackend.CUDNN, AttentionBackend.FLASH_ATTN, AttentionBackend.FLASH_ATTN_3]
 
 
 def test_sdpa_is_softmax_attention() -> None:
@@ -19,11 +20,20 @@ def test_sdpa_is_softmax_attention() -> None:
     assert torch.allclose(sdpa(q_BLNH, k_BSNH, v_BSNH), expected, atol=1e-6)
 
 
-def test_auto_runs_anywhere() -> None:
-    assert attention_kernel(AttentionBackend.AUTO, CPU) is sdpa
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_runs_anywhere(dtype: torch.dtype) -> None:
+    chosen = choose_attention(AttentionBackend.AUTO, device=CPU, dtype=dtype)
+    assert chosen is AttentionBackend.SDPA
+    assert attention_kernel(chosen) is sdpa
 
 
-@pytest.mark.parametrize("backend", [AttentionBackend.CUDNN, AttentionBackend.FLASH_ATTN])
+@pytest.mark.parametrize("backend", GPU_ONLY)
 def test_gpu_kernels_are_refused_on_cpus(backend: AttentionBackend) -> None:
-    with pytest.raises(ConfigurationError, match="needs a GPU"):
-        attention_kernel(backend, CPU)
+    with pytest.raises(ConfigurationError, match=r"needs a GPU; use sdpa or auto"):
+        choose_attention(backend, device=CPU, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("backend", GPU_ONLY)
+def test_gpu_kernels_are_refused_for_float32(backend: AttentionBackend) -> None:
+    with pytest.raises(ConfigurationError, match="computes in bfloat16"):
+        choose_attention(backend, device=torch.device("cuda"), dtype=torch.float32)

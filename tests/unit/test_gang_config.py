@@ -13,12 +13,15 @@ def test_one_sequence_is_shared_by_the_whole_gang_by_default() -> None:
     assert GangConfig(size=4).ulysses_degree == 4
     assert GangConfig.model_validate({"size": 4, "ulysses_degree": None}).ulysses_degree == 4
     assert GangConfig(size=4, ulysses_degree=2).ulysses_degree == 2
+    assert GangConfig(size=4, cfg_parallel=True).ulysses_degree == 2
 
 
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
         ({"size": 6, "ulysses_degree": 4}, r"take one of \[1, 2, 3, 6\]"),
+        ({"size": 3, "cfg_parallel": True}, "must be even"),
+        ({"size": 8, "cfg_parallel": True, "ulysses_degree": 8}, r"half of size 8: take one of"),
         ({"size": 0}, "greater than 0"),
         ({"sise": 2}, "Extra inputs"),
         ({"device": "tpu"}, "'cpu' or 'cuda'"),
