@@ -77,7 +77,7 @@ def test_flow_agrees_with_diffusers(reference, dit):
         torch.cat([latent, y])[None], torch.tensor([700]), padded, image[None], return_dict=False
     )[0][0]
 
-    clip = dit.condition_clip(y, None, keep_modulations=False)
+    clip = dit.condition_clip(y, None, kept_blocks=0)
     ours = dit(latent, torch.tensor(700), clip, dit.condition_prompt(text, image))
     assert (ours - expected).norm() / expected.norm() <= 1e-5
 
