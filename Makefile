@@ -34,6 +34,7 @@ test-unit: $(STAMP) ## Run the unit tests alone
 lint: $(STAMP) ## Check style, types and import directions
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/lint-imports
 
 format: $(STAMP) ## Format the code and fix what can be fixed

@@ -13,7 +13,12 @@ from deployments.serve_config import serve_config
 ROOT = Path(__file__).parents[1]
 # The file in `examples/` that an overlay serves.
 SOURCES = {
+    "air-gapped": "h200x8.yaml",
+    "cpu-smoke": "cpu-cluster.yaml",
+    "many-gangs": "many-gangs.yaml",
     "one-node": "h200x8.yaml",
+    "shared-cluster": "h200x8.yaml",
+    "two-hosts": "two-hosts.yaml",
 }
 
 
@@ -23,15 +28,13 @@ def rendered(overlay: str) -> str:
     return yaml.safe_dump(serve_config(config), sort_keys=False)
 
 
-def target(overlay: str) -> Path:
-    return ROOT / "k8s/overlays" / overlay / "serve-config.yaml"
-
-
 def main() -> None:
-    """Writes all of them."""
+    """Writes the file of every overlay that has one of its own."""
     for overlay in SOURCES:
-        target(overlay).write_text(rendered(overlay))
-        print(target(overlay).relative_to(ROOT))
+        folder = ROOT / "k8s/overlays" / overlay
+        if "serve-config.yaml" in (folder / "kustomization.yaml").read_text():
+            (folder / "serve-config.yaml").write_text(rendered(overlay))
+            print(f"k8s/overlays/{overlay}/serve-config.yaml")
 
 
 if __name__ == "__main__":

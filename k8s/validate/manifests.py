@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,20 @@ def _pods(item: Object) -> Iterator[Pods]:
     match item["kind"]:
         case "RayService":
             yield from _ray_pods(item)
-        case "Deployment" | "StatefulSet" | "DaemonSet" | "Job":
+        case "Deployment" | "DaemonSet" | "Job":
             yield _templated(item, item["spec"]["template"])
+        case "StatefulSet":
+            claims = [{"name": c["metadata"]["name"]} for c in _claims(item)]
+            pods = _templated(item, item["spec"]["template"])
+            volumes = [*pods.spec.get("volumes", []), *claims]
+            yield replace(pods, spec={**pods.spec, "volumes": volumes})
         case "CronJob":
             yield _templated(item, item["spec"]["jobTemplate"]["spec"]["template"])
+
+
+def _claims(item: Object) -> list[Object]:
+    claims: list[Object] = item["spec"].get("volumeClaimTemplates", [])
+    return claims
 
 
 def _templated(item: Object, template: Object) -> Pods:

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from k8s.validate.external import External
 from k8s.validate.manifests import Manifests, Object, Pods, title
 
+# Labels of a RayService that name an object.
+_BY_LABEL = {
+    "kueue.x-k8s.io/queue-name": "LocalQueue",
+    "volcano.sh/queue-name": "Queue",
+    "ray.io/priority-class-name": "PriorityClass",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -46,17 +53,8 @@ def references(manifests: Manifests) -> Iterator[Reference]:
     for pods in manifests.pods():
         yield from _of_pods(pods)
     for item in manifests.objects:
-        match item["kind"]:
-            case "RayService":
-                yield from _of_ray(title(item), item["spec"]["rayClusterConfig"])
-            case "PersistentVolumeClaim" if "storageClassName" in item["spec"]:
-                yield Reference(title(item), "StorageClass", item["spec"]["storageClassName"])
-            case "StorageClass":
-                yield from _of_storage_class(item)
-            case "Ingress":
-                yield from _of_ingress(item)
-            case "HTTPRoute":
-                yield from _of_route(item)
+        if item["kind"] in _BY_KIND:
+            yield from _BY_KIND[item["kind"]](item)
 
 
 def _keys(manifests: Manifests, external: External, reference: Reference) -> set[str]:
@@ -107,7 +105,9 @@ def _of_environment(owner: str, container: Object) -> Iterator[Reference]:
             yield Reference(owner, "ConfigMap", config["name"])
 
 
-def _of_ray(owner: str, cluster: Object) -> Iterator[Reference]:
+def _of_ray(item: Object) -> Iterator[Reference]:
+    owner, cluster = title(item), item["spec"]["rayClusterConfig"]
+    yield from _of_service(item)
     if secret := cluster.get("authOptions", {}).get("secretName"):
         yield Reference(owner, "Secret", secret, "auth_token")
     store = cluster.get("gcsFaultToleranceOptions", {})
@@ -117,6 +117,23 @@ def _of_ray(owner: str, cluster: Object) -> Iterator[Reference]:
     if address := store.get("redisAddress"):
         host = address.rpartition("//")[2].partition(":")[0]
         yield Reference(owner, "Service", host.partition(".")[0])
+
+
+def _of_service(item: Object) -> Iterator[Reference]:
+    labels = item["metadata"].get("labels", {})
+    for label, kind in _BY_LABEL.items():
+        if label in labels:
+            yield Reference(title(item), kind, labels[label])
+    options = item["spec"].get("upgradeStrategy", {}).get("clusterUpgradeOptions", {})
+    if "gatewayClassName" in options:
+        yield Reference(title(item), "GatewayClass", options["gatewayClassName"])
+
+
+def _of_gateway(item: Object) -> Iterator[Reference]:
+    yield Reference(title(item), "GatewayClass", item["spec"]["gatewayClassName"])
+    for listener in item["spec"]["listeners"]:
+        for certificate in listener.get("tls", {}).get("certificateRefs", []):
+            yield Reference(title(item), certificate.get("kind", "Secret"), certificate["name"])
 
 
 def _of_storage_class(item: Object) -> Iterator[Reference]:
@@ -134,6 +151,27 @@ def _of_ingress(item: Object) -> Iterator[Reference]:
 def _of_route(item: Object) -> Iterator[Reference]:
     for parent in item["spec"].get("parentRefs", []):
         yield Reference(title(item), parent.get("kind", "Gateway"), parent["name"])
+
+
+def _of_claim(item: Object) -> Iterator[Reference]:
+    if "storageClassName" in item["spec"]:
+        yield Reference(title(item), "StorageClass", item["spec"]["storageClassName"])
+
+
+def _of_account(item: Object) -> Iterator[Reference]:
+    for secret in item.get("imagePullSecrets", []):
+        yield Reference(title(item), "Secret", secret["name"])
+
+
+_BY_KIND = {
+    "Gateway": _of_gateway,
+    "HTTPRoute": _of_route,
+    "Ingress": _of_ingress,
+    "PersistentVolumeClaim": _of_claim,
+    "RayService": _of_ray,
+    "ServiceAccount": _of_account,
+    "StorageClass": _of_storage_class,
+}
 
 
 def _mount_faults(pods: Pods) -> Iterator[str]:

@@ -53,6 +53,12 @@ def test_the_example_is_read_back_as_it_was(name: str) -> None:
     assert file.gateway == type(file.gateway).model_validate(gateway["args"])
 
 
+def test_every_component_is_in_an_overlay() -> None:
+    used = "".join((OVERLAYS / name / "kustomization.yaml").read_text() for name in NAMES)
+    components = {folder.name for folder in OVERLAYS.parent.glob("components/*")}
+    assert {name for name in components if f"components/{name}\n" not in used} == set()
+
+
 def test_what_is_external_is_used_and_told() -> None:
     used = {r.name for name in NAMES for r in references(overlay(name))}
     names = External.read().all_names()

@@ -70,6 +70,9 @@ CLUSTER = "spec/rayClusterConfig"
 HEAD = f"{CLUSTER}/headGroupSpec/template/spec"
 GANGS = f"{CLUSTER}/workerGroupSpecs/0/template/spec"
 WORKER = f"{GANGS}/containers/0"
+STAGES = f"{CLUSTER}/workerGroupSpecs/1/template/spec"
+S3 = "StorageClass/lingbot-s3"
+BACKEND = "spec/rules/0/http/paths/0/backend/service"
 DOOR = "NetworkPolicy/lingbot-ray"
 PIPELINE, GATEWAY = "applications/0", "applications/1"
 
@@ -87,6 +90,7 @@ SCHEMAS: list[Variant] = [
     ("one-node", "Job/lingbot-weights", "spec/retries", 3, "retries"),
     ("one-node", SERVICE, f"{WORKER}/readinessProb", {}, "readinessProb"),
     ("one-node", DOOR, "apiVersion", "networking.k8s.io/v1beta1", "knows no NetworkPolicy"),
+    ("many-gangs", "StatefulSet/lingbot-redis", "spec/template/spec/containers/0/port", 1, "port"),
 ]
 SERVE_CONFIG: list[Variant] = [
     ("one-node", SERVICE, "spec/serveConfigV2", "applications: [{name: a}]", "Serve refuses it"),
@@ -108,6 +112,27 @@ REFERENCES: list[Variant] = [
         {"name": "A", "valueFrom": {"secretKeyRef": {"name": "lingbot-hub", "key": "password"}}},
         "lingbot-hub has no password",
     ),
+    (
+        "many-gangs",
+        SERVICE,
+        f"{CLUSTER}/gcsFaultToleranceOptions/redisAddress",
+        "redis://cache:6379",
+        "no Service cache",
+    ),
+    (
+        "many-gangs",
+        SERVICE,
+        f"{CLUSTER}/gcsFaultToleranceOptions/redisPassword/valueFrom/secretKeyRef/key",
+        "pass",
+        "lingbot-redis has no pass",
+    ),
+    ("many-gangs", SERVICE, f"{STAGES}/volumes/5/secret/items/0/key", "dsn", "has no dsn"),
+    ("many-gangs", "PersistentVolumeClaim/lingbot-data", "spec/storageClassName", "s3", "s3"),
+    ("many-gangs", S3, "parameters/csi.storage.k8s.io~node-stage-secret-name", "x", "Secret x"),
+    ("air-gapped", "ServiceAccount/lingbot-worker", "imagePullSecrets/0/name", "y", "Secret y"),
+    ("air-gapped", "Ingress/lingbot", "spec/tls/0/secretName", "cert", "no Secret cert"),
+    ("shared-cluster", SERVICE, "metadata/labels/kueue.x-k8s.io~queue-name", "q", "LocalQueue q"),
+    ("shared-cluster", "HTTPRoute/lingbot", "spec/parentRefs/0/name", "front", "Gateway front"),
 ]
 NETWORK: list[Variant] = [
     (
@@ -129,6 +154,17 @@ NETWORK: list[Variant] = [
     ("one-node", DOOR, "spec/ingress/1/ports/0/port", "dashboard", "others than kuberay-operator"),
     ("one-node", SERVICE, f"{WORKER}/ports/0/name", "stats", "no port"),
     ("one-node", "NetworkPolicy/lingbot-deny-all", "spec/ingress", [{}], "none denies"),
+    ("many-gangs", "Service/lingbot-redis", "spec/ports/0/targetPort", "6380", "no port 6380"),
+    ("many-gangs", "Service/lingbot-redis", "spec/selector", {"app": "redis"}, "matches no pod"),
+    (
+        "many-gangs",
+        "NetworkPolicy/lingbot-redis",
+        "spec/ingress/0/from",
+        REMOVE,
+        "opens port redis",
+    ),
+    ("air-gapped", "Ingress/lingbot", f"{BACKEND}/name", "serve-svc", "service serve-svc"),
+    ("shared-cluster", "HTTPRoute/lingbot", "spec/rules/0/backendRefs/0/name", "x", "service x"),
 ]
 PODS: list[Variant] = [
     ("one-node", SERVICE, f"{GANGS}/securityContext/runAsNonRoot", False, "runAsNonRoot"),
@@ -157,6 +193,14 @@ PODS: list[Variant] = [
     ("one-node", SERVICE, f"{WORKER}/image", "lingbot-serve:latest", "pin a version"),
     ("one-node", SERVICE, f"{WORKER}/readinessProbe", REMOVE, "/readyz"),
     ("one-node", SERVICE, f"{WORKER}/lifecycle", REMOVE, "ray drain-node"),
+    ("many-gangs", SERVICE, f"{HEAD}/automountServiceAccountToken", False, "autoscaler needs it"),
+    (
+        "many-gangs",
+        SERVICE,
+        f"{CLUSTER}/autoscalerOptions/securityContext",
+        {},
+        "autoscaler: securityContext.readOnlyRootFilesystem",
+    ),
 ]
 OPERATORS: list[Variant] = [
     ("one-node", SERVICE, f"{CLUSTER}/rayVersion", "2.9.0", "rayVersion"),
@@ -172,10 +216,24 @@ OPERATORS: list[Variant] = [
         {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": {}},
         "needs enableInTreeAutoscaling",
     ),
+    ("many-gangs", SERVICE, f"{CLUSTER}/enableInTreeAutoscaling", False, "needs enableInTree"),
+    ("many-gangs", SERVICE, f"{CLUSTER}/autoscalerOptions/version", "v1", "must be v2"),
+    ("many-gangs", SERVICE, f"{STAGES}/restartPolicy", "Always", "restartPolicy Always"),
+    (
+        "many-gangs",
+        SERVICE,
+        "spec/upgradeStrategy/clusterUpgradeOptions/gatewayClassName",
+        "",
+        "gatewayClassName",
+    ),
+    ("shared-cluster", SERVICE, "metadata/annotations", {}, "elastic-job"),
 ]
 CAPACITY: list[Variant] = [
     ("one-node", SERVICE, f"{WORKER}/resources/limits/cpu", "16", "denoiser: a replica reserves"),
     ("one-node", SERVICE, f"{WORKER}/resources/limits/cpu", "36", "at most"),
+    ("many-gangs", SERVICE, f"{CLUSTER}/workerGroupSpecs/1/labels", {}, "no worker group has"),
+    ("many-gangs", SERVICE, f"{CLUSTER}/workerGroupSpecs/0/maxReplicas", 4, "at most"),
+    ("two-hosts", SERVICE, f"{CLUSTER}/workerGroupSpecs/0/numOfHosts", 1, "at most"),
 ]
 
 
