@@ -12,6 +12,8 @@ from model.errors import LingBotError
 
 OVERLAYS = Path(__file__).parents[1] / "overlays"
 HEAD = "head"
+# How KubeRay calls an upgrade in steps.
+INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 _RENDER_TIMEOUT_S = 60.0
 
 Object = dict[str, Any]
@@ -178,6 +180,7 @@ def _group(service: Object, group: Object, name: str, max_count: int) -> Pods:
         "ray.io/is-ray-node": "yes",
         "ray.io/node-type": HEAD if name == HEAD else "worker",
         "ray.io/group": "headgroup" if name == HEAD else name,
+        "ray.io/serve": str(name != HEAD).lower(),
     }
     template = group["template"]
     labels = {**template.get("metadata", {}).get("labels", {}), **group.get("labels", {}), **added}

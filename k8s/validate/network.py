@@ -1,18 +1,20 @@
 """Selectors find pods, ports exist, and no door stands open that should not."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from k8s.validate.manifests import Manifests, Object, Pods, selects, title
+from k8s.validate.manifests import INCREMENTAL, Manifests, Object, Pods, selects, title
 
 # Named ports that others than the service's own pods may reach, and who: None is everybody.
 _DOORS: dict[str, str | None] = {"serve": None, "metrics": None, "dashboard": "kuberay-operator"}
+_URL = re.compile(r"\bhttps?://([a-z0-9-]+)(?=[:/\s]|$)")
 _NAME = "app.kubernetes.io/name"
 
 
 def check_network(manifests: Manifests) -> Iterator[str]:
     """Selectors without pods, ports without a listener, policies that open too much."""
-    pods = manifests.pods()
+    pods = [*manifests.pods(), *_gateway_pods(manifests)]
     for item in manifests.objects:
         match item["kind"]:
             case "Service":
@@ -81,6 +83,8 @@ def _door_faults(item: Object, rule: Object, chosen: list[Pods]) -> Iterator[str
     peers = rule.get("from", [])
     if peers and all(map(_is_own, peers)):
         return
+    if all(pods.owner.startswith("Gateway/") for pods in chosen):
+        return  # they are there to be reached
     names = [port.get("port") for port in rule.get("ports", [])]
     if not names:
         yield f"{title(item)}: opens every port to others than the service's own pods"
@@ -93,26 +97,58 @@ def _door_faults(item: Object, rule: Object, chosen: list[Pods]) -> Iterator[str
             yield from _port_faults(item, name, chosen)
 
 
+def _gateway_pods(manifests: Manifests) -> Iterator[Pods]:
+    """What a Gateway's implementation starts beside it, KubeRay's own Gateway included."""
+    for name in _gateways(manifests):
+        labels = {"gateway.networking.k8s.io/gateway-name": name}
+        yield Pods(f"Gateway/{name}", labels, {"containers": []})
+
+
+def _gateways(manifests: Manifests) -> set[str]:
+    stepwise = {f"{title(s).rpartition('/')[2]}-gateway" for s in _upgraded_in_steps(manifests)}
+    return manifests.names("Gateway") | stepwise
+
+
+def _upgraded_in_steps(manifests: Manifests) -> list[Object]:
+    services = manifests.of("RayService")
+    return [s for s in services if s["spec"].get("upgradeStrategy", {}).get("type") == INCREMENTAL]
+
+
+def services_there(manifests: Manifests) -> set[str]:
+    """Services that the overlay makes, and those that the operators make for it."""
+    stepwise = {service["metadata"]["name"] for service in _upgraded_in_steps(manifests)}
+    heads = {f"{name}-head-svc" for name in manifests.names("RayService")}
+    # Upgraded in steps, each cluster has a service under a name of its own.
+    serving = {f"{name}-serve-svc" for name in manifests.names("RayService") - stepwise}
+    gateways = {f"{gateway}-istio" for gateway in _gateways(manifests)}
+    return manifests.names("Service") | heads | serving | gateways
+
+
 def _backend_faults(manifests: Manifests) -> Iterator[str]:
-    made = {f"{name}-{end}" for name in manifests.names("RayService") for end in _KUBERAYS}
-    known = manifests.names("Service") | made
-    for item, name in _backends(manifests):
+    known = services_there(manifests)
+    for source, name in [*_backends(manifests), *_called(manifests)]:
         if name not in known:
-            yield f"{title(item)}: sends to service {name}, which neither this nor KubeRay makes"
+            yield f"{source}: sends to service {name}, which neither this nor an operator makes"
 
 
-# Services that KubeRay makes for a RayService.
-_KUBERAYS = ("serve-svc", "head-svc")
+def _called(manifests: Manifests) -> Iterator[tuple[str, str]]:
+    """Services in the arguments and variables of containers: URLs whose host has no dot."""
+    for pods in manifests.pods():
+        for container in pods.containers:
+            values = [v.get("value", "") for v in container.get("env", [])]
+            words = " ".join([*container.get("args", []), *values])
+            for host in _URL.findall(words):
+                yield f"{pods.owner} {container['name']}", host
 
 
-def _backends(manifests: Manifests) -> Iterator[tuple[Object, str]]:
+def _backends(manifests: Manifests) -> Iterator[tuple[str, str]]:
     for item in manifests.of("Ingress"):
         for rule in item["spec"].get("rules", []):
             for path in rule["http"]["paths"]:
-                yield item, path["backend"]["service"]["name"]
+                yield title(item), path["backend"]["service"]["name"]
     for item in manifests.of("HTTPRoute"):
         for rule in item["spec"].get("rules", []):
-            yield from ((item, backend["name"]) for backend in rule.get("backendRefs", []))
+            yield from ((title(item), to["name"]) for to in rule.get("backendRefs", []))
 
 
 def _chosen(selector: Object | None, pods: list[Pods]) -> list[Pods]:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from deployments.config import PipelineConfig
-from k8s.validate.manifests import Manifests, Object, Pods, title
+from k8s.validate.manifests import INCREMENTAL, Manifests, Object, Pods, title
 from k8s.validate.serve_config import builder_arguments
 
-INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 _KUEUE_QUEUE, _KUEUE_ELASTIC = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/elastic-job"
 
 

@@ -165,6 +165,16 @@ NETWORK: list[Variant] = [
     ),
     ("air-gapped", "Ingress/lingbot", f"{BACKEND}/name", "serve-svc", "service serve-svc"),
     ("shared-cluster", "HTTPRoute/lingbot", "spec/rules/0/backendRefs/0/name", "x", "service x"),
+    ("many-gangs", "PodMonitor/lingbot-gateway", "spec/podMetricsEndpoints/0/port", "web", "web"),
+    ("many-gangs", "PodMonitor/lingbot-ray", "spec/selector/matchLabels", {"a": "b"}, "no pod"),
+    (
+        "many-gangs",
+        "CronJob/lingbot-canary",
+        "spec/jobTemplate/spec/template/spec/containers/0/args/1",
+        "http://lingbot-world-serve-svc:8000",
+        "sends to service lingbot-world-serve-svc",
+    ),
+    ("shared-cluster", "Gateway/lingbot", "metadata/name", "front", "matches no pod"),
 ]
 PODS: list[Variant] = [
     ("one-node", SERVICE, f"{GANGS}/securityContext/runAsNonRoot", False, "runAsNonRoot"),
@@ -226,7 +236,7 @@ OPERATORS: list[Variant] = [
         "",
         "gatewayClassName",
     ),
-    ("shared-cluster", SERVICE, "metadata/annotations", {}, "elastic-job"),
+    ("many-gangs", SERVICE, "metadata/labels/kueue.x-k8s.io~queue-name", "q", "elastic-job"),
 ]
 CAPACITY: list[Variant] = [
     ("one-node", SERVICE, f"{WORKER}/resources/limits/cpu", "16", "denoiser: a replica reserves"),
