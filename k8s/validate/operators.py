@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from deployments.config import PipelineConfig
+from deployments.config import GatewayConfig, PipelineConfig
 from k8s.validate.manifests import INCREMENTAL, Manifests, Object, Pods, title
 from k8s.validate.serve_config import builder_arguments
 
@@ -25,7 +25,7 @@ def check_operators(manifests: Manifests) -> Iterator[str]:
         if service["spec"].get("rayClusterDeletionDelaySeconds", 60) < longest_s:
             yield (
                 f"{title(service)}: rayClusterDeletionDelaySeconds: an upgrade would end clips "
-                f"that may take {longest_s:g} s (pipeline.longest_clip_s)"
+                f"that may take {longest_s:g} s (pipeline.longest_clip_s, gateway.drain_timeout_s)"
             )
     for pods in manifests.ray_pods():
         yield from _grace_faults(pods, longest_s)
@@ -88,7 +88,8 @@ def _group_faults(name: str, group: Object) -> Iterator[str]:
 
 def _longest_clips_s(manifests: Manifests) -> list[float]:
     arguments = builder_arguments(manifests)
-    return [a.longest_clip_s for a in arguments if isinstance(a, PipelineConfig)]
+    stages = [a.longest_clip_s for a in arguments if isinstance(a, PipelineConfig)]
+    return [*stages, *(a.drain_timeout_s for a in arguments if isinstance(a, GatewayConfig))]
 
 
 def _grace_faults(pods: Pods, longest_s: float) -> Iterator[str]:
@@ -96,5 +97,5 @@ def _grace_faults(pods: Pods, longest_s: float) -> Iterator[str]:
     if pods.is_ray_worker and grace_s <= longest_s:
         yield (
             f"{pods.owner}: terminationGracePeriodSeconds {grace_s}: must exceed the longest "
-            f"clip's {longest_s:g} s (pipeline.longest_clip_s)"
+            f"clip's {longest_s:g} s (pipeline.longest_clip_s, gateway.drain_timeout_s)"
         )
