@@ -1,6 +1,6 @@
 """Prompts to umT5 features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -62,7 +62,6 @@ class TextEncoder:
         """Tokens of the cleaned prompt before any cut, the end mark included."""
         return self._tokenizer.num_tokens(prompt)
 
-    @torch.inference_mode()
     def encode(self, prompt: str) -> TextEmbeds:
         """Features of one prompt; tokens after the 512th are cut, as published.
 
@@ -74,6 +73,23 @@ class TextEncoder:
         Returns:
             Features [L, text_dim], L the prompt's token count.
         """
-        ids = torch.tensor([self._tokenizer.encode(prompt)], device=self._device)
-        hidden = self._model(input_ids=ids).last_hidden_state
-        return TextEmbeds(hidden[0].float().cpu().numpy())
+        return self.encode_batch([prompt])[0]
+
+    @torch.inference_mode()
+    def encode_batch(self, prompts: Sequence[str]) -> list[TextEmbeds]:
+        """Features of several prompts in one pass, each what `encode` makes of it alone.
+
+        Shorter prompts are padded to the longest; the encoder's weights on padding are exactly 0.
+
+        Args:
+            prompts: As for `encode`, at least one.
+        """
+        ids = [torch.tensor(self._tokenizer.encode(prompt)) for prompt in prompts]
+        lengths = torch.tensor([len(tokens) for tokens in ids])
+        padded = nn.utils.rnn.pad_sequence(ids, batch_first=True).to(self._device)
+        is_token = torch.arange(padded.shape[1]) < lengths[:, None]
+        mask = None if is_token.all() else is_token.long().to(self._device)
+        hidden = self._model(input_ids=padded, attention_mask=mask).last_hidden_state
+        rows = [row[:length] for row, length in zip(hidden.float().cpu(), lengths, strict=True)]
+        # Copies, since a prompt may be kept for long and must not keep its whole batch.
+        return [TextEmbeds(row.numpy().copy()) for row in rows]

@@ -130,3 +130,13 @@ def test_another_model_is_refused(synthetic_checkpoint: CheckpointPaths) -> None
         CheckpointError, match=r"no umT5 encoder: no matrix token_embedding\.weight"
     ):
         _load(replace(synthetic_checkpoint, text_encoder=synthetic_checkpoint.vae))
+
+
+def test_a_prompt_in_a_batch_is_encoded_as_it_is_alone(encoder: TextEncoder) -> None:
+    prompts = ["A wide street.", "", DEFAULT_NEGATIVE_PROMPT, "zqx " * 400, "A wide street."]
+    together = encoder.encode_batch(prompts)
+    for prompt, embeds in zip(prompts, together, strict=True):
+        alone = encoder.encode(prompt).embeds
+        assert embeds.embeds.shape == alone.shape
+        np.testing.assert_allclose(embeds.embeds, alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(together[0].embeds, together[-1].embeds)
