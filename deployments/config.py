@@ -65,6 +65,18 @@ class StageConfig(_Settings):
         return self.scaling.max_replicas if self.scaling else self.num_replicas
 
 
+class VAEStageConfig(StageConfig):
+    """A stage of the VAE.
+
+    Args:
+        dtype: Of weights and arithmetic.
+        compiled: Run the network through torch.compile; for GPUs.
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type: ignore[assignment]
+    compiled: bool = False
+
+
 class DenoiserConfig(_Settings):
     """Gangs: how many, and what each is made of.
 
@@ -105,9 +117,9 @@ class PipelineConfig(_Settings):
     checkpoint: AbsolutePath
     text_encoder: StageConfig = StageConfig()
     image_encoder: StageConfig = StageConfig()
-    vae_encoder: StageConfig = StageConfig()
+    vae_encoder: VAEStageConfig = VAEStageConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
-    vae_decoder: StageConfig = StageConfig()
+    vae_decoder: VAEStageConfig = VAEStageConfig()
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = {}
     text_cache_entries: int = Field(default=256, ge=1)

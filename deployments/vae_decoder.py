@@ -1,4 +1,4 @@
-"""The vae_decoder stage: latents to frames to MP4, latent frame by latent frame."""
+"""The vae_decoder stage: latents to frames to MP4, a few latent frames at a time."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -7,14 +7,21 @@ from contextlib import aclosing
 import numpy as np
 
 from cluster.logs import LogConfig
-from deployments.config import StageConfig
+from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
 from deployments.startup import loading
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import locate_checkpoint
-from model.types import SPATIAL_STRIDE, Frames, Latents, Step, UInt8Array
+from model.types import (
+    SPATIAL_STRIDE,
+    TEMPORAL_STRIDE,
+    Frames,
+    Latents,
+    Step,
+    UInt8Array,
+)
 from model.vae_decoder import VAEDecoder
 
 
@@ -23,17 +30,20 @@ class VAEDecoderStage:
 
     Args:
         checkpoint: Directory of the checkpoint.
-        config: Device, dtype and threads.
+        config: Device, dtype, threads and whether it is compiled.
         logs: How the replica writes its log.
     """
 
-    def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
+    def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
         configure_replica_logging(logs, Stage.VAE_DECODER.value)
         self._thread = ModelThread(config)
         self._num_threads = config.threads or 0
         with loading(Stage.VAE_DECODER):
             self._model = VAEDecoder.load(
-                locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+                locate_checkpoint(checkpoint),
+                device=self._thread.device,
+                dtype=self._thread.dtype,
+                compiled=config.compiled,
             )
 
     async def decode(
@@ -46,7 +56,7 @@ class VAEDecoderStage:
             keep_frames: Whether the raw frames come back too.
 
         Yields:
-            A `Step` after each latent frame, then the `DecodedVideo`.
+            A `Step` after each few latent frames, then the `DecodedVideo`.
         """
         received_s = time.time()
         _, total, height, width = latents.values.shape
@@ -56,13 +66,15 @@ class VAEDecoderStage:
             num_threads=self._num_threads,
         )
         kept: list[UInt8Array] = []
-        index = 0
+        num_latents = 0
         async with aclosing(self._thread.iterate(self._model.decode(latents))) as items:
             async for frames in items:
                 await self._thread.call(writer.write, frames.pixels)
                 kept += _kept(frames, keep_frames)
-                index += 1
-                yield Step(index, total)
+                num_latents += max(
+                    1, len(frames.pixels) // TEMPORAL_STRIDE
+                )  # the first is one frame
+                yield Step(num_latents, total)
         mp4 = await self._thread.call(writer.finish)
         pixels = np.concatenate(kept) if keep_frames else None
         yield DecodedVideo(mp4, pixels, received_s, ready_s=time.time())

@@ -1,7 +1,7 @@
 """The vae_encoder stage: the first frame into latent space."""
 
 from cluster.logs import LogConfig
-from deployments.config import StageConfig
+from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
@@ -16,16 +16,19 @@ class VAEEncoderStage:
 
     Args:
         checkpoint: Directory of the checkpoint.
-        config: Device, dtype and threads.
+        config: Device, dtype, threads and whether it is compiled.
         logs: How the replica writes its log.
     """
 
-    def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
+    def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
         configure_replica_logging(logs, Stage.VAE_ENCODER.value)
         self._thread = ModelThread(config)
         with loading(Stage.VAE_ENCODER):
             self._model = VAEEncoder.load(
-                locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype
+                locate_checkpoint(checkpoint),
+                device=self._thread.device,
+                dtype=self._thread.dtype,
+                compiled=config.compiled,
             )
 
     async def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:

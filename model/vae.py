@@ -1,62 +1,23 @@
-"""The two halves of the causal Wan2.1 VAE, each fed chunk by chunk with its feature cache."""
+"""Loading the halves of the VAE, the scale of its latents, and how a clip is cut into chunks."""
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
 from torch import Tensor, nn
 
 from model.checkpoint.layout import CheckpointPaths, Layout
 from model.checkpoint.load import load_module
 from model.checkpoint.vae import VAEConfig, open_vae, published_vae_key, read_vae_config
-from model.types import LATENT_CHANNELS
+from model.types import LATENT_CHANNELS, TEMPORAL_STRIDE
+from model.vae_layers import PAST_FRAMES, channels_last
+from model.vae_network import DecoderHalf, EncoderHalf
 
+# Several latent frames at once fill a GPU where one is small; beyond this nothing is gained, and
+# a chunk's activations grow.
+_MAX_LATENTS_PER_CHUNK = 4
+_MAX_PIXELS_PER_CHUNK = 8_000_000
 
-class FeatureCache:
-    """The last frames each causal convolution has seen; carry it from chunk to chunk of a clip."""
-
-    def __init__(self, module: nn.Module) -> None:
-        convolutions = sum(isinstance(child, WanCausalConv3d) for child in module.modules())
-        self._features: list[Any] = [None] * convolutions
-
-    @property
-    def is_empty(self) -> bool:
-        """True until the first chunk has passed."""
-        return self._features[0] is None
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of diffusers' encoder and decoder for the next chunk."""
-        return {"feat_cache": self._features, "feat_idx": [0]}
-
-
-class EncoderHalf(nn.Module):
-    """Pixels to latent means."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.encoder = vae.get_submodule("encoder")
-        self.quant_conv = vae.get_submodule("quant_conv")
-
-    def forward(self, pixels: Tensor, cache: FeatureCache) -> Tensor:
-        """One chunk, 1 frame at first and then 4: [1, 3, t, H, W] to means [1, 16, 1, h, w]."""
-        moments: Tensor = self.quant_conv(self.encoder(pixels, **cache.arguments()))
-        return moments[:, :LATENT_CHANNELS]
-
-
-class DecoderHalf(nn.Module):
-    """Latents to pixels."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.post_quant_conv = vae.get_submodule("post_quant_conv")
-        self.decoder = vae.get_submodule("decoder")
-
-    def forward(self, latent: Tensor, cache: FeatureCache) -> Tensor:
-        """One latent frame [1, 16, 1, h, w] to 1 pixel frame at first, then 4: [1, 3, t, H, W]."""
-        first = cache.is_empty
-        features = self.post_quant_conv(latent)
-        pixels: Tensor = self.decoder(features, first_chunk=first, **cache.arguments())
-        return pixels
+RunHalf = Callable[..., tuple[Tensor, list[Tensor]]]
 
 
 class LatentScale:
@@ -76,45 +37,57 @@ class LatentScale:
         return latent.float() * self._std + self._mean
 
 
+def latents_per_chunk(height: int, width: int) -> int:
+    """Latent frames after the first that go through the VAE at once, for a size in pixels."""
+    fitting = _MAX_PIXELS_PER_CHUNK // (TEMPORAL_STRIDE * height * width)
+    return max(1, min(_MAX_LATENTS_PER_CHUNK, fitting))
+
+
+def first_settled_latent(config: VAEConfig) -> int:
+    """The first latent frame that the image before grey frames has no part in.
+
+    A causal convolution over three frames carries the image two frames on, halving the frames
+    halves how far it has come, and nothing else looks back. So this latent and all after it are the
+    same function of the same grey frames.
+    """
+    reach = 1  # the first frame that the image has no part in, at the rate of the level
+    reach += PAST_FRAMES  # conv_in
+    per_block = 2 * PAST_FRAMES
+    for level in range(len(config.dim_mult)):
+        reach += per_block * config.num_res_blocks
+        if level < len(config.temporal_downsample) and config.temporal_downsample[level]:
+            reach = -(-reach // 2) + 1  # frame j is made of 2j - 2, 2j - 1 and 2j
+    return reach + 2 * per_block + PAST_FRAMES  # the middle's two blocks and conv_out
+
+
 def load_encoder_half(
     checkpoint: CheckpointPaths, *, device: torch.device, dtype: torch.dtype
-) -> tuple[EncoderHalf, LatentScale]:
+) -> tuple[EncoderHalf, VAEConfig]:
     """The half that encodes; the other half's weights are not read.
 
     Raises:
         CheckpointError: The weights do not fit.
     """
-    vae, config = _on_meta(checkpoint)
-    half = EncoderHalf(vae).to(dtype)
+    config = read_vae_config(checkpoint, open_vae(checkpoint))
+    with torch.device("meta"):
+        half = EncoderHalf(config).to(dtype)
     _load(half, checkpoint, config, device, unread=("decoder.", "conv2.", "post_quant_conv."))
-    return half, LatentScale(config, device)
+    return half, config
 
 
 def load_decoder_half(
     checkpoint: CheckpointPaths, *, device: torch.device, dtype: torch.dtype
-) -> tuple[DecoderHalf, LatentScale]:
+) -> tuple[DecoderHalf, VAEConfig]:
     """The half that decodes; the other half's weights are not read.
 
     Raises:
         CheckpointError: The weights do not fit.
     """
-    vae, config = _on_meta(checkpoint)
-    half = DecoderHalf(vae).to(dtype)
-    _load(half, checkpoint, config, device, unread=("encoder.", "conv1.", "quant_conv."))
-    return half, LatentScale(config, device)
-
-
-def _on_meta(checkpoint: CheckpointPaths) -> tuple[nn.Module, VAEConfig]:
     config = read_vae_config(checkpoint, open_vae(checkpoint))
     with torch.device("meta"):
-        vae: nn.Module = AutoencoderKLWan(
-            base_dim=config.base_dim,
-            z_dim=LATENT_CHANNELS,
-            dim_mult=list(config.dim_mult),
-            num_res_blocks=config.num_res_blocks,
-            temperal_downsample=list(config.temporal_downsample),
-        )
-    return vae, config
+        half = DecoderHalf(config).to(dtype)
+    _load(half, checkpoint, config, device, unread=("encoder.", "conv1.", "quant_conv."))
+    return half, config
 
 
 def _load(
@@ -130,3 +103,5 @@ def _load(
         return published_vae_key(name, config) if published else name
 
     load_module(half, open_vae(checkpoint), key_of, device=device, ignored=unread)
+    for parameter in half.parameters():
+        parameter.data = channels_last(parameter.data)

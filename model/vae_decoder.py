@@ -2,39 +2,71 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.checkpoint.layout import CheckpointPaths
-from model.types import Frames, Latents
-from model.vae import DecoderHalf, FeatureCache, LatentScale, load_decoder_half
+from model.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, FloatArray, Frames, Latents
+from model.vae import LatentScale, RunHalf, latents_per_chunk, load_decoder_half
+from model.vae_layers import channels_last
+from model.vae_network import DecoderHalf
 
 
 class VAEDecoder:
-    """Decodes one latent frame at a time; memory does not grow with the clip."""
+    """Decodes a few latent frames at a time; memory does not grow with the clip.
 
-    def __init__(self, half: DecoderHalf, scale: LatentScale, device: torch.device) -> None:
+    Args:
+        half: The network, loaded.
+        scale: Of its latents.
+        compiled: The same through torch.compile; None runs it as it is.
+    """
+
+    def __init__(
+        self, half: DecoderHalf, scale: LatentScale, compiled: RunHalf | None = None
+    ) -> None:
         self._half = half
+        self._compiled = compiled
         self._scale = scale
-        self._device = device
-        self._dtype = next(half.parameters()).dtype
+        weight = half.post_quant_conv.weight
+        self._device, self._dtype = weight.device, weight.dtype
 
     @classmethod
     def load(
-        cls, checkpoint: CheckpointPaths, *, device: torch.device, dtype: torch.dtype
+        cls,
+        checkpoint: CheckpointPaths,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        compiled: bool = False,
     ) -> "VAEDecoder":
-        """Reads the decoding half of the VAE; published runs use float32.
+        """Reads the decoding half of the VAE.
+
+        Args:
+            checkpoint: Where its weights lie.
+            device: Where it runs.
+            dtype: Of weights and arithmetic; published runs use float32.
+            compiled: Run it through torch.compile, once for the first clip size and once for any.
 
         Raises:
             CheckpointError: The weights do not fit.
         """
-        half, scale = load_decoder_half(checkpoint, device=device, dtype=dtype)
-        return cls(half, scale, device)
+        half, config = load_decoder_half(checkpoint, device=device, dtype=dtype)
+        return cls(half, LatentScale(config, device), torch.compile(half) if compiled else None)
 
     def decode(self, latents: Latents) -> Iterator[Frames]:
-        """Frames as they leave the decoder: 1 for the first latent frame, then 4 for each."""
+        """Frames as they leave the decoder: 1 for the first latent frame, then 4 for each.
+
+        A GPU computes the next frames while the ones before are on their way to the host.
+        """
+        under_way: _Download | None = None
         for pixels in self.decode_float(latents):
-            yield quantise(pixels)
+            started = _Download(to_bytes(pixels))
+            if under_way is not None:
+                yield under_way.frames()
+            under_way = started
+        if under_way is not None:
+            yield under_way.frames()
 
     @torch.inference_mode()
     def decode_float(self, latents: Latents) -> Iterator[Tensor]:
@@ -44,17 +76,55 @@ class VAEDecoder:
             latents: Normalised [16, f, h, w].
 
         Yields:
-            RGB [3, t, H, W] in [-1, 1] on the decoder's device, t = 1 and then 4.
+            RGB [3, t, H, W] in [-1, 1] on the decoder's device, t = 1 and then a multiple of 4.
         """
-        cache = FeatureCache(self._half.decoder)
-        for index in range(latents.values.shape[1]):
-            frame = torch.tensor(latents.values[None, :, index : index + 1], device=self._device)
-            restored = self._scale.restore(frame).to(self._dtype)
-            yield self._half(restored, cache)[0].clamp(-1, 1)
+        _, total, height, width = latents.values.shape
+        step = latents_per_chunk(height * SPATIAL_STRIDE, width * SPATIAL_STRIDE)
+        run = self._half if self._compiled is None else self._compiled
+        # The first latent frame has no past: a graph of its own, not worth compiling.
+        pixels, kept = self._half(self._chunk(latents.values[:, :1]), ())
+        yield pixels[0].clamp(-1, 1)
+        for start in range(1, total, step):
+            values = latents.values[:, start : start + step]
+            num_latents = values.shape[1]
+            if (
+                self._compiled is not None
+            ):  # for one length only; nothing before a frame depends on it
+                padding = ((0, 0), (0, step - num_latents), (0, 0), (0, 0))
+                values = np.pad(values, padding, mode="edge")
+            pixels, kept = run(self._chunk(values), kept)
+            yield pixels[0, :, : TEMPORAL_STRIDE * num_latents].clamp(-1, 1)
+
+    def _chunk(self, values: FloatArray) -> Tensor:
+        raw = self._scale.restore(torch.tensor(values[None], device=self._device))
+        return channels_last(raw.to(self._dtype))
+
+
+class _Download:
+    """Bytes of frames on their way to the host.
+
+    Args:
+        pixels: Uint8 [t, H, W, 3].
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = pixels
+        if pixels.is_cuda:
+            self._host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+            self._host.copy_(pixels, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def frames(self) -> Frames:
+        """The frames, once they have arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return Frames(self._host.numpy())
 
 
 @torch.inference_mode()
-def quantise(pixels: Tensor) -> Frames:
-    """RGB [3, t, H, W] in [-1, 1] to bytes, truncated as published."""
+def to_bytes(pixels: Tensor) -> Tensor:
+    """RGB [3, t, H, W] in [-1, 1] to uint8 [t, H, W, 3], truncated as published."""
     scaled = ((pixels.float() + 1) / 2 * 255).to(torch.uint8)
-    return Frames(scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy())
+    return scaled.permute(1, 2, 3, 0).contiguous()

@@ -1,36 +1,68 @@
 """The first frame of a clip, as the latent condition of the DiT."""
 
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor
 
 from model.checkpoint.layout import CheckpointPaths
 from model.images import resize_image
 from model.types import TEMPORAL_STRIDE, FirstFrame, UInt8Array, VideoShape
-from model.vae import EncoderHalf, FeatureCache, LatentScale, load_encoder_half
+from model.vae import (
+    LatentScale,
+    RunHalf,
+    first_settled_latent,
+    latents_per_chunk,
+    load_encoder_half,
+)
+from model.vae_layers import channels_last
+from model.vae_network import EncoderHalf
 
 
 class VAEEncoder:
-    """Encodes an image followed by grey frames, chunk by chunk."""
+    """Encodes an image followed by grey frames, until the latents repeat.
 
-    def __init__(self, half: EncoderHalf, scale: LatentScale, device: torch.device) -> None:
+    Args:
+        half: The network, loaded.
+        scale: Of its latents.
+        num_distinct: Latent frames after which all are the same whatever the image.
+        compiled: The same through torch.compile; None runs it as it is.
+    """
+
+    def __init__(
+        self,
+        half: EncoderHalf,
+        scale: LatentScale,
+        num_distinct: int,
+        compiled: RunHalf | None = None,
+    ) -> None:
         self._half = half
+        self._run = half if compiled is None else compiled
         self._scale = scale
-        self._device = device
-        self._dtype = next(half.parameters()).dtype
+        self._num_distinct = num_distinct
+        weight = half.quant_conv.weight
+        self._device, self._dtype = weight.device, weight.dtype
 
     @classmethod
     def load(
-        cls, checkpoint: CheckpointPaths, *, device: torch.device, dtype: torch.dtype
+        cls,
+        checkpoint: CheckpointPaths,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        compiled: bool = False,
     ) -> "VAEEncoder":
-        """Reads the encoding half of the VAE; published runs use float32.
+        """Reads the encoding half of the VAE.
+
+        Args:
+            checkpoint: Where its weights lie.
+            device: Where it runs.
+            dtype: Of weights and arithmetic; published runs use float32.
+            compiled: Run it through torch.compile, once for the first clip size and once for any.
 
         Raises:
             CheckpointError: The weights do not fit.
         """
-        half, scale = load_encoder_half(checkpoint, device=device, dtype=dtype)
-        return cls(half, scale, device)
+        half, config = load_encoder_half(checkpoint, device=device, dtype=dtype)
+        scale, num_distinct = LatentScale(config, device), first_settled_latent(config) + 1
+        return cls(half, scale, num_distinct, torch.compile(half) if compiled else None)
 
     @torch.inference_mode()
     def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:
@@ -43,15 +75,15 @@ class VAEEncoder:
         Returns:
             Normalised means [16, f, h, w].
         """
-        cache = FeatureCache(self._half.encoder)
-        latents = [self._half(chunk, cache) for chunk in self._chunks(image, shape)]
-        latent = self._scale.normalise(torch.cat(latents, dim=2))
-        return FirstFrame(latent[0].cpu().numpy())
-
-    def _chunks(self, image: UInt8Array, shape: VideoShape) -> Iterator[Tensor]:
-        pixels = resize_image(image, shape.height, shape.width, self._device)
-        yield pixels.unsqueeze(2).to(self._dtype)
-        size = (1, 3, TEMPORAL_STRIDE, shape.height, shape.width)
-        grey = torch.zeros(size, device=self._device, dtype=self._dtype)
-        for _ in range(shape.latent_frames - 1):
-            yield grey
+        pixels = resize_image(image, shape.height, shape.width, self._device).unsqueeze(2)
+        latent, kept = self._half(channels_last(pixels.to(self._dtype)), ())
+        latents = [latent]
+        step = latents_per_chunk(shape.height, shape.width)
+        size = (1, 3, step * TEMPORAL_STRIDE, shape.height, shape.width)
+        grey = channels_last(torch.zeros(size, device=self._device, dtype=self._dtype))
+        for _ in range(1, min(shape.latent_frames, self._num_distinct), step):
+            latent, kept = self._run(grey, kept)
+            latents.append(latent)
+        latents += [latent[:, :, -1:]] * (shape.latent_frames - self._num_distinct)
+        whole = torch.cat(latents, dim=2)[:, :, : shape.latent_frames]
+        return FirstFrame(self._scale.normalise(whole)[0].cpu().numpy())

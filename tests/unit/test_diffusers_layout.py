@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import UMT5EncoderModel
@@ -25,7 +26,6 @@ from model.config import read_dit_config
 from model.denoiser import Denoiser
 from model.text_encoder import TextEncoder
 from model.types import CameraPath, DenoiseRequest, FirstFrame, SamplerSettings, VideoShape
-from model.vae import _on_meta
 from model.vae_decoder import VAEDecoder
 from model.verify import verify_weights
 
@@ -68,7 +68,13 @@ def write_text_encoder(paths: CheckpointPaths, folder: Path) -> None:
 def write_vae(paths: CheckpointPaths, folder: Path) -> None:
     source = open_vae(paths)
     config = read_vae_config(paths, source)
-    model, _ = _on_meta(paths)
+    with torch.device("meta"):
+        model = AutoencoderKLWan(
+            base_dim=config.base_dim,
+            dim_mult=list(config.dim_mult),
+            num_res_blocks=config.num_res_blocks,
+            temperal_downsample=list(config.temporal_downsample),
+        )
     folder.mkdir()
     save_file(
         renamed(model, source, lambda name: published_vae_key(name, config)), folder / DIT_STEM

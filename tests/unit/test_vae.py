@@ -14,14 +14,23 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.checkpoint.layout import CheckpointPaths, Layout, locate_checkpoint
 from model.checkpoint.vae import VAEConfig, published_vae_key
 from model.errors import CheckpointError
 from model.types import FirstFrame, Latents, UInt8Array, VideoShape
-from model.vae_decoder import VAEDecoder, quantise
+from model.vae import (
+    LatentScale,
+    first_settled_latent,
+    load_decoder_half,
+    load_encoder_half,
+)
+from model.vae_decoder import VAEDecoder, to_bytes
 from model.vae_encoder import VAEEncoder
+from model.vae_layers import convolve_as_images
+from model.vae_network import EncoderHalf
 
 CPU = torch.device("cpu")
 FLOAT32: dict[str, Any] = {"device": CPU, "dtype": torch.float32}
@@ -49,6 +58,18 @@ class LiveBytes(TorchDispatchMode):
             self._live[address] = storage.nbytes()
             weakref.finalize(storage, self._live.pop, address, None)
             self.peak = max(self.peak, sum(self._live.values()))
+
+
+class CountedConvolutions(TorchDispatchMode):
+    """How often a convolution runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += func.overloadpacket in (torch.ops.aten.conv3d, torch.ops.aten.convolution)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +104,15 @@ def _statistics(reference: AutoencoderKLWan) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean).view(-1, 1, 1, 1), torch.tensor(std).view(-1, 1, 1, 1)
 
 
+def _grey_clip(image: UInt8Array, shape: VideoShape) -> Tensor:
+    clip = torch.zeros(1, 3, shape.num_frames, shape.height, shape.width)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+    clip[:, :, 0] = torch.nn.functional.interpolate(
+        pixels, size=(shape.height, shape.width), mode="bicubic"
+    )
+    return clip
+
+
 def _relative(ours: Tensor, expected: Tensor) -> float:
     assert ours.shape == expected.shape
     return float((ours - expected).norm() / expected.norm())
@@ -112,13 +142,8 @@ def test_video_agrees_with_the_published_code(golden: Path) -> None:
 def test_streamed_encode_equals_diffusers(
     reference: AutoencoderKLWan, diffusers_checkpoint: CheckpointPaths, image: UInt8Array
 ) -> None:
-    clip = torch.zeros(1, 3, SHAPE.num_frames, SHAPE.height, SHAPE.width)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
-    clip[:, :, 0] = torch.nn.functional.interpolate(
-        pixels, size=(SHAPE.height, SHAPE.width), mode="bicubic"
-    )
     mean, std = _statistics(reference)
-    expected = (reference.encode(clip).latent_dist.mode()[0] - mean) / std
+    expected = (reference.encode(_grey_clip(image, SHAPE)).latent_dist.mode()[0] - mean) / std
     ours = VAEEncoder.load(diffusers_checkpoint, **FLOAT32).encode(image, SHAPE)
     assert _relative(torch.from_numpy(ours.latent), expected) <= 1e-5
 
@@ -126,13 +151,83 @@ def test_streamed_encode_equals_diffusers(
 def test_streamed_decode_equals_diffusers(
     reference: AutoencoderKLWan, diffusers_checkpoint: CheckpointPaths
 ) -> None:
-    values = torch.randn(16, 4, 4, 6)
+    values = torch.randn(16, 7, 4, 6)
     mean, std = _statistics(reference)
     expected = reference.decode((values * std + mean)[None]).sample[0]
     decoder = VAEDecoder.load(diffusers_checkpoint, **FLOAT32)
     chunks = list(decoder.decode_float(Latents(values.numpy())))
-    assert [chunk.shape[1] for chunk in chunks] == [1, 4, 4, 4]
+    assert [chunk.shape[1] for chunk in chunks] == [1, 16, 8]
     assert _relative(torch.cat(chunks, dim=1), expected) <= 1e-5
+
+
+def test_the_halves_compile_in_one_piece_and_in_one_length(
+    diffusers_checkpoint: CheckpointPaths, image: UInt8Array
+) -> None:
+    """Without the code generator, which takes minutes on a CPU."""
+    latents = Latents(np.random.default_rng(0).standard_normal((16, 7, 4, 6), np.float32))
+    shape = replace(SHAPE, num_frames=25)
+    decoder, config = load_decoder_half(diffusers_checkpoint, **FLOAT32)
+    encoder, _ = load_encoder_half(diffusers_checkpoint, **FLOAT32)
+    scale, graphs = LatentScale(config, CPU), CompileCounter()
+    videos, encoded = [], []
+    for options in (None, {"backend": graphs, "fullgraph": True}):
+        decode = None if options is None else torch.compile(decoder, **options)
+        encode = None if options is None else torch.compile(encoder, **options)
+        chunks = VAEDecoder(decoder, scale, decode).decode_float(latents)
+        videos.append(torch.cat(list(chunks), dim=1))
+        encoded.append(VAEEncoder(encoder, scale, 30, encode).encode(image, shape).latent)
+    assert graphs.frame_count == 2
+    assert videos[0].shape[1] == 25 and _relative(videos[1], videos[0]) <= 1e-5
+    np.testing.assert_allclose(encoded[1], encoded[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_video_convolution_may_run_on_images(size: int) -> None:
+    videos, weight, bias = (
+        torch.randn(2, 5, 6, 7, 8),
+        torch.randn(4, 5, 3, size, size),
+        torch.ones(4),
+    )
+    expected = torch.conv3d(videos, weight, bias, padding=(0, size // 2, size // 2))
+    ours = convolve_as_images(videos, weight, bias)
+    assert _relative(ours, expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("num_res_blocks", "temporal", "settled"),
+    [(2, (False, True, True), 29), (1, (False, True, True), 21), (2, (True, True, False), 35)],
+)
+def test_latents_of_grey_frames_settle_exactly_where_computed(
+    num_res_blocks: int, temporal: tuple[bool, ...], settled: int
+) -> None:
+    config = VAEConfig(2, (1, 2, 4, 4), num_res_blocks, temporal)
+    assert first_settled_latent(config) == settled
+    torch.manual_seed(0)
+    half = EncoderHalf(config).eval().requires_grad_(False)
+    kept: list[Tensor] = []
+    latents: list[Tensor] = []
+    for index in range(settled + 6):
+        frames = 4 if index else 1
+        pixels = torch.zeros(1, 3, 4, 16, 16) if index else torch.randn(1, 3, 1, 16, 16)
+        latent, kept = half(pixels[:, :, :frames], kept)
+        latents.append(latent)
+    assert not torch.equal(latents[settled - 1], latents[settled])
+    assert all(torch.equal(latent, latents[settled]) for latent in latents[settled:])
+
+
+def test_a_long_clip_is_encoded_as_if_to_its_end(
+    reference: AutoencoderKLWan, diffusers_checkpoint: CheckpointPaths, image: UInt8Array
+) -> None:
+    shape = VideoShape(num_frames=161, height=16, width=16)
+    mean, std = _statistics(reference)
+    expected = (reference.encode(_grey_clip(image, shape)).latent_dist.mode()[0] - mean) / std
+    encoder = VAEEncoder.load(diffusers_checkpoint, **FLOAT32)
+    with CountedConvolutions() as long:
+        ours = encoder.encode(image, shape)
+    with CountedConvolutions() as short:
+        encoder.encode(image, replace(shape, num_frames=81))
+    assert _relative(torch.from_numpy(ours.latent), expected) <= 1e-5
+    assert long.calls * 20 < short.calls * 31  # 30 of 41 latent frames, the first apart
 
 
 def test_clips_do_not_touch_each_other(diffusers_checkpoint: CheckpointPaths) -> None:
@@ -160,7 +255,7 @@ def test_memory_does_not_grow_with_the_clip(
                 pass
         return encoding.peak, decoding.peak
 
-    short, long = peak(17), peak(65)
+    short, long = peak(49), peak(97)
     one_latent_frame = 16 * 4 * 6 * 4
     grown = 3 * 12 * one_latent_frame  # the encoder's results themselves: parts, joined, scaled
     assert long[0] <= short[0] + grown < 1.2 * short[0]
@@ -169,7 +264,7 @@ def test_memory_does_not_grow_with_the_clip(
 
 def test_bytes_are_truncated() -> None:
     pixels = torch.tensor([-1.0, 0.999, 1.0, 0.0]).view(1, 1, 1, 4).expand(3, 1, 1, 4)
-    assert quantise(pixels).pixels[0, 0, :, 0].tolist() == [0, 254, 255, 127]
+    assert to_bytes(pixels)[0, 0, :, 0].tolist() == [0, 254, 255, 127]
 
 
 def test_published_names_are_those_that_diffusers_converts() -> None:
