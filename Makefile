@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery clean
+.PHONY: docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-overlap: $(STAMP) ## Measure how well requests overlap
 
 bench-recovery: $(STAMP) ## Measure how fast a gang comes back
 	$(BIN)/python -m benchmarks.recovery
+
+docs-performance: $(STAMP) ## Write docs/performance.md and the README's figures from docs/benchmarks
+	$(BIN)/lingbot-serve bench report
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from deployments.serve_config import serve_config
 from lingbot_serve import options, simulate_options
+from lingbot_serve.bench.commands import app as bench_app
 from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
 from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
@@ -25,6 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(bench_app, name="bench")
 
 
 @app.command(epilog=EPILOG)

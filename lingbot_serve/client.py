@@ -140,13 +140,18 @@ class VideoClient:
             ApiError: The server refused it; `param` names the field.
             ServerUnreachableError: It did not answer.
         """
-        files = {"input_reference": _upload(request.image)}
-        if request.camera is not None:
-            files["poses"] = _upload(request.camera.poses)
-            files["intrinsics"] = _upload(request.camera.intrinsics)
-        data = {"prompt": request.prompt, **request.options.form_fields()}
-        response = self._send("POST", "/v1/videos", data=data, files=files)
-        return Video.model_validate(response.json())
+        return Video.model_validate(self._post("/v1/videos", request).json())
+
+    def make(self, request: VideoRequest, path: Path) -> Video:
+        """Hands a request in, waits for it in the same call, and writes the video to a file.
+
+        Raises:
+            ApiError: The server refused it, or the video failed.
+            ServerUnreachableError: It did not answer within the client's `timeout_s`.
+        """
+        response = self._post("/v1/videos/sync", request)
+        path.write_bytes(response.content)
+        return self.retrieve(response.headers["x-video-id"])
 
     def retrieve(self, video_id: str) -> Video:
         """How a video stands."""
@@ -203,6 +208,14 @@ class VideoClient:
             except ServerUnreachableError:
                 time.sleep(DEFAULT_POLL_S * 2**attempt / 2)
         return self._send("GET", f"/v1/videos/{video_id}")
+
+    def _post(self, path: str, request: VideoRequest) -> httpx.Response:
+        files = {"input_reference": _upload(request.image)}
+        if request.camera is not None:
+            files["poses"] = _upload(request.camera.poses)
+            files["intrinsics"] = _upload(request.camera.intrinsics)
+        data = {"prompt": request.prompt, **request.options.form_fields()}
+        return self._send("POST", path, data=data, files=files)
 
     def _send(
         self,

@@ -1,8 +1,10 @@
 """Writes a small checkpoint of random weights in the published layout.
 
     python -m model.checkpoint.synthetic DIR --seed 0
+    python -m model.checkpoint.synthetic DIR --full-size --device cuda --num-shards 8
 
-It exercises every part of the real one, the CLIP image branch included, and shows nothing sensible.
+The small one exercises every part of the real one, the CLIP image branch included, and shows
+nothing sensible. The one of full size, 84 GB, has the published sizes and types, for measuring.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -35,6 +38,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _README = "Random weights for trying out and testing the server. Its videos show noise.\n"
 _STEM = "diffusion_pytorch_model"
+_CPU = torch.device("cpu")
 # Close to zero, or the camera would multiply the residual stream away layer by layer.
 _GAINS = {"cam_scale_layer": 0.1, "cam_shift_layer": 0.1}
 
@@ -50,6 +54,8 @@ class SyntheticSize:
         num_layers: Its blocks.
         text_dim: Width of the T5 encoder.
         text_layers: Blocks of the T5 encoder.
+        text_ffn_dim: Inner width of its feed-forward networks.
+        text_head_dim: Width of one of its heads; together they are as wide as the encoder.
         vae_dim: Channels of the VAE's first level.
         image_dim: Width of the CLIP tower, a multiple of 80.
         image_layers: Layers of the CLIP tower, 2 at least.
@@ -62,6 +68,8 @@ class SyntheticSize:
     num_layers: int = 3
     text_dim: int = 64
     text_layers: int = 2
+    text_ffn_dim: int = 128
+    text_head_dim: int = 16
     vae_dim: int = 8
     image_dim: int = 80
     image_layers: int = 3
@@ -71,6 +79,27 @@ class SyntheticSize:
 SMALL = SyntheticSize()
 TINY = SyntheticSize(dim=64, ffn_dim=128, num_layers=2, vae_dim=4, image_layers=2, image_size=28)
 
+FULL = SyntheticSize(
+    dim=5120,
+    ffn_dim=13824,
+    num_heads=40,
+    num_layers=40,
+    text_dim=4096,
+    text_layers=24,
+    text_ffn_dim=10240,
+    text_head_dim=64,
+    vae_dim=96,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """How weights are drawn."""
+
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
 
 def write_synthetic_checkpoint(
     directory: Path,
@@ -79,15 +108,20 @@ def write_synthetic_checkpoint(
     size: SyntheticSize = SMALL,
     image_branch: bool = True,
     num_shards: int = 1,
+    device: torch.device = _CPU,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes a whole checkpoint; the directory appears only once it is complete.
 
     Args:
         directory: Must not exist, or be empty.
-        seed: Same seed and size, same weights.
+        seed: Same seed, size and device, same weights.
         size: How large.
         image_branch: Whether the DiT consumes CLIP features, and a CLIP file is there.
-        num_shards: Files of each expert; an index lists them when there is more than one.
+        num_shards: Files of each expert; an index lists them when there is more than one. One
+            at a time is in memory.
+        device: Where weights are drawn.
+        dtype: Of the experts and the T5 encoder; the rest is float32.
 
     Raises:
         CheckpointError: The directory holds something already.
@@ -99,22 +133,22 @@ def write_synthetic_checkpoint(
     unfinished.mkdir(parents=True)
     (unfinished / "README.txt").write_text(_README)
     vocab_size = write_tokenizer(unfinished / "google" / "umt5-xxl")
-    _write_experts(unfinished, size, image_branch, num_shards, seed)
+    draw = _Draw(seed, device, dtype)
+    _write_experts(unfinished, size, image_branch, num_shards, draw)
     text_encoder = _text_encoder_shapes(size, vocab_size)
-    torch.save(
-        _draw(text_encoder, seed=seed, stream=2), unfinished / "models_t5_umt5-xxl-enc-bf16.pth"
-    )
-    torch.save(_draw(_vae_shapes(size), seed=seed, stream=3), unfinished / "Wan2.1_VAE.pth")
+    torch.save(_drawn(text_encoder, draw, stream=2), unfinished / "models_t5_umt5-xxl-enc-bf16.pth")
+    exact = _Draw(seed, device, torch.float32)
+    torch.save(_drawn(_vae_shapes(size), exact, stream=3), unfinished / "Wan2.1_VAE.pth")
     if image_branch:
         torch.save(
-            _draw(_image_encoder_shapes(size), seed=seed, stream=4),
+            _drawn(_image_encoder_shapes(size), exact, stream=4),
             unfinished / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
         )
     unfinished.replace(directory)
 
 
 def _write_experts(
-    root: Path, size: SyntheticSize, image_branch: bool, num_shards: int, seed: int
+    root: Path, size: SyntheticSize, image_branch: bool, num_shards: int, draw: _Draw
 ) -> None:
     config = DiTConfig(
         dim=size.dim,
@@ -131,7 +165,7 @@ def _write_experts(
         folder = root / name
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(_expert_json(config), indent=2))
-        _save_shards(folder, _draw(shapes, seed=seed, stream=stream), num_shards)
+        _save_shards(folder, shapes, draw, stream=stream, num_shards=num_shards)
 
 
 def _expert_json(config: DiTConfig) -> dict[str, object]:
@@ -140,18 +174,22 @@ def _expert_json(config: DiTConfig) -> dict[str, object]:
     return {"_class_name": "WanModel", "model_type": "i2v", **sizes}
 
 
-def _save_shards(folder: Path, tensors: dict[str, Tensor], num_shards: int) -> None:
+def _save_shards(
+    folder: Path, shapes: Shapes, draw: _Draw, *, stream: int, num_shards: int
+) -> None:
     if num_shards == 1:
-        save_file(tensors, folder / f"{_STEM}.safetensors")
+        save_file(_drawn(shapes, draw, stream=stream), folder / f"{_STEM}.safetensors")
         return
-    keys = sorted(tensors)
+    per_shard = -(-len(shapes) // num_shards)
+    tensors = _draw_each(shapes, draw, stream=stream)
     weight_map: dict[str, str] = {}
+    total = 0
     for shard in range(num_shards):
         file = f"{_STEM}-{shard + 1:05d}-of-{num_shards:05d}.safetensors"
-        held = keys[shard::num_shards]
-        save_file({key: tensors[key] for key in held}, folder / file)
+        held = dict(islice(tensors, per_shard))
+        save_file(held, folder / file)
         weight_map |= dict.fromkeys(held, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
+        total += sum(tensor.nbytes for tensor in held.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / f"{_STEM}{INDEX_SUFFIX}").write_text(json.dumps(index, indent=2))
 
@@ -160,10 +198,10 @@ def _text_encoder_shapes(size: SyntheticSize, vocab_size: int) -> Shapes:
     config = UMT5Config(
         vocab_size=vocab_size,
         d_model=size.text_dim,
-        d_kv=16,
-        d_ff=2 * size.text_dim,
+        d_kv=size.text_head_dim,
+        d_ff=size.text_ffn_dim,
         num_layers=size.text_layers,
-        num_heads=size.text_dim // 16,
+        num_heads=size.text_dim // size.text_head_dim,
         feed_forward_proj="gated-gelu",
     )
     with torch.device("meta"):
@@ -209,18 +247,19 @@ def _shapes(module: nn.Module, key_of: Callable[[str], str]) -> Shapes:
     return {key_of(name): tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def _draw(shapes: Shapes, *, seed: int, stream: int) -> dict[str, Tensor]:
-    """Random tensors; each `stream` of one seed is another sequence."""
-    generator = torch.Generator().manual_seed(1_000_003 * seed + stream)
-    return dict(_drawn(shapes, generator))
+def _drawn(shapes: Shapes, draw: _Draw, *, stream: int) -> dict[str, Tensor]:
+    return dict(_draw_each(shapes, draw, stream=stream))
 
 
-def _drawn(shapes: Shapes, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+def _draw_each(shapes: Shapes, draw: _Draw, *, stream: int) -> Iterator[tuple[str, Tensor]]:
+    """Random tensors on the host; each `stream` of one seed is another sequence."""
+    generator = torch.Generator(draw.device).manual_seed(1_000_003 * draw.seed + stream)
     for key in sorted(shapes):
         shape = shapes[key]
-        noise = torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator, device=draw.device)
         is_norm = key.endswith(".gamma") or (len(shape) == 1 and key.endswith(".weight"))
-        yield key, 1 + 0.1 * noise if is_norm else noise * _scale(key, shape)
+        value = 1 + 0.1 * noise if is_norm else noise * _scale(key, shape)
+        yield key, value.to(draw.dtype).cpu()
 
 
 def _scale(key: str, shape: tuple[int, ...]) -> float:
@@ -238,17 +277,24 @@ def _scale(key: str, shape: tuple[int, ...]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; `argv` defaults to the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Write a small checkpoint of random weights.")
+    parser = argparse.ArgumentParser(description="Write a checkpoint of random weights.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-shards", type=int, default=1)
     parser.add_argument("--no-image-branch", dest="image_branch", action="store_false")
+    parser.add_argument(
+        "--full-size", action="store_true", help="published sizes, bfloat16, no CLIP"
+    )
+    parser.add_argument("--device", type=torch.device, default=_CPU, help="draws the weights")
     arguments = parser.parse_args(argv)
     write_synthetic_checkpoint(
         arguments.directory,
         seed=arguments.seed,
-        image_branch=arguments.image_branch,
+        size=FULL if arguments.full_size else SMALL,
+        image_branch=arguments.image_branch and not arguments.full_size,
         num_shards=arguments.num_shards,
+        device=arguments.device,
+        dtype=torch.bfloat16 if arguments.full_size else torch.float32,
     )
 
 

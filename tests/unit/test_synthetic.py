@@ -81,6 +81,18 @@ def test_shards_hold_the_same_tensors(
     assert all(torch.equal(sharded.read(key), whole.read(key)) for key in whole.shapes)
 
 
+def test_dtype_is_that_of_experts_and_text_encoder(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    write_synthetic_checkpoint(root, seed=0, size=TINY, image_branch=False, dtype=torch.bfloat16)
+    for file, dtype in (
+        ("high_noise_model/diffusion_pytorch_model.safetensors", torch.bfloat16),
+        ("models_t5_umt5-xxl-enc-bf16.pth", torch.bfloat16),
+        ("Wan2.1_VAE.pth", torch.float32),
+    ):
+        read = load_file if file.endswith(".safetensors") else torch.load
+        assert {tensor.dtype for tensor in read(root / file).values()} == {dtype}
+
+
 def test_image_branch_is_optional(tmp_path: Path) -> None:
     write_synthetic_checkpoint(tmp_path / "plain", seed=0, size=TINY, image_branch=False)
     paths = locate_checkpoint(tmp_path / "plain")

@@ -1,0 +1,227 @@
+"""The figures that must hold, each with its limits and what the committed rows say of it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lingbot_serve.bench.records import DitRow, E2eRow, LoadRow, Origin, VaeRow
+
+GPU = "NVIDIA H200"
+MODEL = "base-cam"
+GIB = 2**30
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """All committed rows."""
+
+    dit: list[DitRow] = field(default_factory=list)
+    vae: list[VaeRow] = field(default_factory=list)
+    load: list[LoadRow] = field(default_factory=list)
+    e2e: list[E2eRow] = field(default_factory=list)
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Where rows come from, all of them."""
+        return [*self.dit, *self.vae, *self.load, *self.e2e]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One line of the table.
+
+    Args:
+        what: Is measured.
+        must: As it is written.
+        aim: As it is written; empty where there is none.
+        measured: As it is written; empty where no row tells.
+        holds: Whether the must is met; None where no row tells.
+        aimed: Whether the aim is met.
+        row: That tells.
+    """
+
+    what: str
+    must: str
+    aim: str
+    measured: str
+    holds: bool | None
+    aimed: bool | None
+    row: Origin | None
+
+
+def all_claims(results: Results) -> list[Claim]:
+    """Every line, measured or not."""
+    return [*_forwards(results), *_gangs(results), *_clips(results), *_loads(results)]
+
+
+def best_forward(
+    rows: Iterable[DitRow], *, gpus: int, size: str, frames: int, sharding: str = "none"
+) -> DitRow | None:
+    """The fastest committed forward of a clip on a gang."""
+    wanted = [
+        row
+        for row in rows
+        if (row.gpu, row.model, row.gpus, row.size, row.frames, row.sharding)
+        == (GPU, MODEL, gpus, size, frames, sharding)
+    ]
+    return min(wanted, key=lambda row: row.seconds, default=None)
+
+
+def _forwards(results: Results) -> Iterator[Claim]:
+    for size, frames, must, aim in (
+        ("480x832", 81, 0.80, 0.93),
+        ("480x832", 161, 0.82, 0.95),
+        ("720x1280", 81, 0.80, 0.90),
+    ):
+        row = best_forward(results.dit, gpus=1, size=size, frames=frames)
+        yield _claim(
+            f"one H200, {size}, {frames} frames, one forward: rate over matmul rate",
+            row,
+            lambda row: row.ratio,
+            at_least=(must, aim),
+            text=lambda row: f"{row.ratio:.3f} ({row.seconds:.3f} s, {row.attention})",
+        )
+
+
+def _gangs(results: Results) -> Iterator[Claim]:
+    clip = {"size": "480x832", "frames": 161}
+    alone = best_forward(results.dit, gpus=1, size="480x832", frames=161)
+    for gpus in (2, 4):
+        row = best_forward(results.dit, gpus=gpus, size="480x832", frames=161)
+        both = None if alone is None else row
+        yield _claim(
+            f"{gpus} H200, {clip['frames']} frames: T1 / (P*TP), guided step",
+            both,
+            lambda row: _scaling(alone, row),
+            at_least=(0.90, 0.95),
+            text=lambda row: f"{_scaling(alone, row):.3f} (one forward: {_alone(alone, row):.3f})",
+        )
+    row = best_forward(results.dit, gpus=4, size="480x832", frames=161)
+    known = row if row is not None and row.exposed_communication is not None else None
+    yield _claim(
+        "exposed communication, 4 GPUs, 161 frames, guided step",
+        known,
+        lambda row: row.exposed_communication or 0.0,
+        at_most=(0.05, 0.02),
+        text=lambda row: f"{row.exposed_communication:.1%} (one forward: {row.exposed_alone:.1%})",
+    )
+    yield _sharded(results)
+
+
+def _scaling(alone: DitRow | None, row: DitRow) -> float:
+    assert alone is not None
+    return _pair_s(alone) / (row.gpus * _pair_s(row))
+
+
+def _alone(alone: DitRow | None, row: DitRow) -> float:
+    assert alone is not None
+    return alone.seconds / (row.gpus * row.seconds)
+
+
+def _pair_s(row: DitRow) -> float:
+    return row.pair_seconds or 2 * row.seconds
+
+
+def _sharded(results: Results) -> Claim:
+    shape = {"gpus": 4, "size": "480x832", "frames": 81}
+    whole = best_forward(results.dit, gpus=4, size="480x832", frames=81)
+    shared = best_forward(results.dit, gpus=4, size="480x832", frames=81, sharding="per_expert")
+
+    def slower(row: DitRow) -> float:
+        assert whole is not None
+        clip_s = 70 * _pair_s(row) + 2 * (row.gather_s or 0.0)
+        return clip_s / (70 * _pair_s(whole)) - 1
+
+    return _claim(
+        f"FSDP-{shape['gpus']} (per_expert) against whole weights, 81 frames, 70 steps",
+        None if whole is None else shared,
+        slower,
+        at_most=(0.03, 0.01),
+        text=lambda row: f"{slower(row):+.1%} ({row.gather_s or 0:.2f} s a gather)",
+    )
+
+
+def _clips(results: Results) -> Iterator[Claim]:
+    wanted = (GPU, 4, 81, 70)
+    clips = [row for row in results.e2e if (row.gpu, row.gpus, row.frames, row.steps) == wanted]
+    yield _claim(
+        "4 H200, clip over HTTP, 81 frames, 70 steps: over 140 forwards + encode + decode",
+        min(clips, key=lambda row: row.wall_s, default=None),
+        lambda row: row.ratio,
+        at_most=(1.05, 1.02),
+        text=lambda row: f"{row.ratio:.3f} ({row.wall_s:.1f} s)",
+    )
+    decodes = [
+        row
+        for row in results.vae
+        if (row.gpu, row.direction, row.size, row.frames) == (GPU, "decode", "480x832", 81)
+        and row.psnr_db is not None
+        and row.psnr_db >= 45
+    ]
+    yield _claim(
+        "VAE decode, 480x832, 81 frames, at 45 dB or more against float32",
+        min(decodes, key=lambda row: row.seconds, default=None),
+        lambda row: row.seconds,
+        at_most=(1.3, 0.8),
+        text=lambda row: f"{row.seconds:.2f} s, {row.psnr_db:.1f} dB ({row.dtype})",
+        unit=" s",
+    )
+
+
+def _loads(results: Results) -> Iterator[Claim]:
+    loads = [row for row in results.load if row.gpu == GPU and row.bytes > 50 * GB]
+    yield _claim(
+        "load, over the raw read rate of the same disk",
+        max(loads, key=lambda row: row.ratio, default=None),
+        lambda row: row.ratio,
+        at_least=(0.6, 0.85),
+        text=lambda row: f"{row.ratio:.2f} ({row.bytes / GB / row.seconds:.2f} GB/s)",
+    )
+    excess = [row for row in loads if row.sharding == "per_expert"] or loads
+    yield _claim(
+        "host memory of a rank while loading, above its slice",
+        max(excess, key=lambda row: row.host_gib - row.slice_gib, default=None),
+        lambda row: (row.host_gib - row.slice_gib) * GIB / GB,
+        at_most=(2.0, None),
+        text=lambda row: f"{row.host_gib:.2f} GiB in all, slice {row.slice_gib:.1f} GiB",
+        unit=" GB",
+    )
+    starts = [row for row in results.dit if row.gpu == GPU and row.warm_start_s is not None]
+    yield _claim(
+        "second start with a warm compile cache, beyond loading",
+        max(starts, key=lambda row: row.warm_start_s or 0.0, default=None),
+        lambda row: row.warm_start_s or 0.0,
+        at_most=(30.0, None),
+        text=lambda row: f"{row.warm_start_s:.1f} s ({row.gpus} GPU, {row.size})",
+        unit=" s",
+    )
+
+
+def _claim(
+    what: str,
+    row: Any,
+    value_of: Callable[[Any], float],
+    *,
+    text: Callable[[Any], str],
+    at_least: tuple[float, float | None] | None = None,
+    at_most: tuple[float, float | None] | None = None,
+    unit: str = "",
+) -> Claim:
+    (must, aim), sign = (at_least, "≥") if at_least else (at_most or (0.0, None), "≤")
+    value = None if row is None else value_of(row)
+
+    def met(limit: float | None) -> bool | None:
+        if value is None or limit is None:
+            return None
+        return value >= limit if at_least else value <= limit
+
+    return Claim(
+        what=what,
+        must=f"{sign} {must:g}{unit}",
+        aim="" if aim is None else f"{sign} {aim:g}{unit}",
+        measured="" if row is None else text(row),
+        holds=met(must),
+        aimed=met(aim),
+        row=row,
+    )

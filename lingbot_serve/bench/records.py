@@ -1,0 +1,248 @@
+"""Benchmark results as they are committed: `{"rows": [...]}`, one row per case that was measured.
+
+A new measurement of a case replaces the old one. Names carry units; GiB is 2**30 bytes, GB 10**9.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from model.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where and when a row was measured.
+
+    Args:
+        gpu: Name of the GPU, or "cpu".
+        driver: Of NVIDIA; empty on a CPU.
+        versions: Of torch and what else the figures depend on.
+        date: UTC, ISO 8601.
+        commit: Of this project.
+        host_cpus: Cores of the machine.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = ()
+
+    gpu: str
+    driver: str
+    versions: Mapping[str, str]
+    date: str
+    commit: str
+    host_cpus: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DitRow(Origin):
+    """One forward of one expert on one gang.
+
+    Args:
+        model: Name of the sizes.
+        gpus: Ranks, all in one Ulysses group.
+        size: Pixels of a frame.
+        frames: Pixel frames.
+        attention: Kernel that ran.
+        sharding: What was done with the weights.
+        compile: Whether the blocks went through torch.compile.
+        dtype: Of weights and matrix products.
+        seconds: One forward, the slowest rank, median of several.
+        tflops: Rate of the whole gang.
+        matmul_tflops: Rate of one rank in a square matrix product: the highest of those measured
+            at the start and after each case of the same processes, so that the ratio errs low.
+        matmul_after_tflops: The same rate just after this case, on a GPU that is hot.
+        ratio: `tflops` over the ranks' matmul rates together.
+        peak_gib: Most memory that one rank had allocated.
+        kept_modulations: Share of the blocks whose camera modulation was kept for the clip.
+        kernel_shares: Of the time on the device, by kind of kernel.
+        pair_seconds: One pass for two prompts, as the denoiser makes it: a whole solver step.
+        silent_seconds: One forward with the collectives replaced by nothing.
+        silent_pair_seconds: One pass for two prompts without the collectives.
+        gather_s: Fetching the expert's weights, once per phase of a clip.
+        compile_cold_s: First forward with an empty compile cache, less a later one.
+        compile_warm_s: The same in a new process that finds the cache.
+        warm_start_s: Start of such a process until its first forward is done, less loading.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = (
+        *("gpu", "gpus", "model", "size", "frames", "attention", "sharding", "compile", "dtype"),
+    )
+
+    model: str
+    gpus: int
+    size: str
+    frames: int
+    attention: str
+    sharding: str
+    compile: bool
+    dtype: str
+    seconds: float
+    tflops: float
+    matmul_tflops: float
+    matmul_after_tflops: float
+    ratio: float
+    peak_gib: float
+    kept_modulations: float
+    kernel_shares: Mapping[str, float] = field(default_factory=dict)
+    pair_seconds: float | None = None
+    silent_seconds: float | None = None
+    silent_pair_seconds: float | None = None
+    gather_s: float | None = None
+    compile_cold_s: float | None = None
+    compile_warm_s: float | None = None
+    warm_start_s: float | None = None
+
+    @property
+    def exposed_communication(self) -> float | None:
+        """Share of a solver step that waits for other ranks, where it was measured."""
+        if self.pair_seconds is None or self.silent_pair_seconds is None:
+            return None
+        return (self.pair_seconds - self.silent_pair_seconds) / self.pair_seconds
+
+    @property
+    def exposed_alone(self) -> float | None:
+        """The same of a forward of one prompt, behind which nothing can hide."""
+        if self.silent_seconds is None:
+            return None
+        return (self.seconds - self.silent_seconds) / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeRow(Origin):
+    """Encoding the first frame, or decoding a clip, on one GPU.
+
+    Args:
+        direction: "encode" or "decode".
+        size: Pixels of a frame.
+        frames: Pixel frames.
+        dtype: Of weights and arithmetic.
+        compile: Whether it went through torch.compile.
+        seconds: Median of several.
+        psnr_db: Against float32 on the same device; None for float32 itself.
+        peak_gib: Most memory allocated.
+        first_s: The first run, compilation included.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = ("gpu", "direction", "size", "frames", "dtype", "compile")
+
+    direction: str
+    size: str
+    frames: int
+    dtype: str
+    compile: bool
+    seconds: float
+    psnr_db: float | None
+    peak_gib: float
+    first_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRow(Origin):
+    """Both experts from disk onto a gang.
+
+    Args:
+        gpus: Ranks.
+        sharding: What was done with the weights.
+        dtype: Of the weights on the device.
+        bytes: Read from disk, each byte once.
+        seconds: Until the last rank has its weights.
+        raw_gb_per_s: Plain reading of the same files, or of the first of them, by several threads.
+        ratio: Share of that rate.
+        cached_before: Share of the files in memory before the load; None where it is not known.
+        slice_gib: Weights of one rank.
+        host_gib: Host memory that a rank took at its peak, above what it had before.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = ("gpu", "gpus", "sharding", "dtype")
+
+    gpus: int
+    sharding: str
+    dtype: str
+    bytes: int
+    seconds: float
+    raw_gb_per_s: float
+    ratio: float
+    cached_before: float | None
+    slice_gib: float
+    host_gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class E2eRow(Origin):
+    """One clip over HTTP.
+
+    Args:
+        gpus: Ranks of the gang.
+        size: Pixels of a frame.
+        frames: Pixel frames.
+        steps: Solver steps, two forwards each.
+        attention: Of the gang's settings.
+        sharding: Of the gang's settings.
+        compile: Of the gang's settings.
+        wall_s: From the request to the last byte of the MP4.
+        forward_s: One forward on the same gang, measured before.
+        encode_s: First frame through the VAE, measured before.
+        decode_s: Latents through the VAE, measured before.
+        ratio: `wall_s` over all forwards one by one, encoding and decoding.
+        ratio_to_pairs: The same against passes for two prompts, as the denoiser makes them.
+        ready_s: Start of the server until it could make a clip.
+        stage_durations: Seconds of each stage as the server told them.
+    """
+
+    KEY: ClassVar[tuple[str, ...]] = (
+        *("gpu", "gpus", "size", "frames", "steps", "attention", "sharding", "compile"),
+    )
+
+    gpus: int
+    size: str
+    frames: int
+    steps: int
+    attention: str
+    sharding: str
+    compile: bool
+    wall_s: float
+    forward_s: float
+    encode_s: float
+    decode_s: float
+    ratio: float
+    ratio_to_pairs: float
+    ready_s: float
+    stage_durations: Mapping[str, float]
+
+
+Row = TypeVar("Row", bound=Origin)
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file; none where there is no file.
+
+    Raises:
+        ConfigurationError: It holds something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+        return [kind(**row) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} holds no {kind.__name__} rows: {error}") from error
+
+
+def add_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> list[Row]:
+    """Adds rows to a file, in the place of older ones of the same case.
+
+    Returns:
+        All rows of the file.
+    """
+    merged = {_key(row): row for row in (*read_rows(path, kind), *rows)}
+    ordered = [merged[key] for key in sorted(merged)]
+    text = json.dumps({"rows": [asdict(row) for row in ordered]}, indent=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+    return ordered
+
+
+def _key(row: Origin) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in row.KEY)

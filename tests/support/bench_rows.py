@@ -1,0 +1,65 @@
+"""Benchmark rows that a known machine would have left."""
+
+from dataclasses import asdict
+
+from lingbot_serve.bench.clips import Clip
+from lingbot_serve.bench.cost_model import ForwardModel, rank_work
+from lingbot_serve.bench.flops import forward_flop
+from lingbot_serve.bench.records import DitRow, Origin
+
+H200 = Origin(
+    gpu="NVIDIA H200",
+    driver="580.1",
+    versions={"torch": "2.11.0"},
+    date="2026-11-22",
+    commit="abc",
+    host_cpus=64,
+)
+
+KNOWN = ForwardModel(
+    gemm_flop_per_s=700e12,
+    attention_flop_per_s=600e12,
+    elementwise_s_per_token=4e-6,
+    exchange_bytes_per_s=300e9,
+    exposed_in_pairs=0.25,
+    pair_factor=0.95,
+    gather_bytes_per_s=None,
+)
+
+
+def dit_row(gpus: int, clip: str = "480x832x81", *, model: ForwardModel = KNOWN) -> DitRow:
+    """A forward on a machine that the model describes exactly."""
+    parsed = Clip.parse(clip)
+    work = rank_work(parsed.num_tokens, gpus)
+    seconds = model.forward_s(work)
+    shares = {
+        "gemm": work.gemm_flop / model.gemm_flop_per_s / seconds,
+        "attention": work.attention_flop / model.attention_flop_per_s / seconds,
+        "norm_elementwise": work.tokens * model.elementwise_s_per_token / seconds,
+        "copy": 0.0,
+        "communication": work.exchanged_bytes / model.exchange_bytes_per_s / seconds,
+    }
+    tflops = forward_flop(parsed.num_tokens) / seconds / 1e12
+    alone = gpus == 1
+    return DitRow(
+        **asdict(H200),
+        model="base-cam",
+        gpus=gpus,
+        size=parsed.size,
+        frames=parsed.frames,
+        attention="flash_attn_3",
+        sharding="none",
+        compile=True,
+        dtype="bfloat16",
+        seconds=seconds,
+        tflops=tflops,
+        matmul_tflops=790.0,
+        matmul_after_tflops=700.0,
+        ratio=tflops / gpus / 790.0,
+        peak_gib=90.0,
+        kept_modulations=1.0,
+        kernel_shares=shares,
+        pair_seconds=model.pair_s(work),
+        silent_seconds=None if alone else model.compute_s(work),
+        silent_pair_seconds=None if alone else 2 * model.pair_factor * model.compute_s(work),
+    )
