@@ -4,7 +4,11 @@ LingBotError
 └── ClientError
     ├── ApiError                the server answered with an error
     ├── ServerUnreachableError  the server did not answer
-    └── VideoFailedError        the video ended as failed
+    ├── VideoFailedError        the video ended as failed
+    ├── HubError                a hub of weights refuses, or has no such thing
+    ├── HubUnreachableError     a hub does not answer; also a ServerUnreachableError
+    ├── IntegrityError          a file's content is not what it should be
+    └── DiskSpaceError          the weights do not fit
 """
 
 from model.errors import LingBotError
@@ -57,3 +61,19 @@ class VideoFailedError(ClientError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
+
+
+class HubError(ClientError):
+    """A hub of weights has no such repository or revision, or refuses it."""
+
+
+class HubUnreachableError(ServerUnreachableError):
+    """A hub of weights does not answer, or its connections break."""
+
+
+class IntegrityError(ClientError):
+    """Files differ from their checksums; the message names them and the remedy."""
+
+
+class DiskSpaceError(ClientError):
+    """There is too little room for the weights."""

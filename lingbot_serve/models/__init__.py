@@ -1,0 +1,1 @@
+"""Weights on disk: pulled from a hub, checked, listed."""
