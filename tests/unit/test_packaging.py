@@ -29,6 +29,13 @@ def test_package_comes_from_this_tree(name: str) -> None:
     assert Path(location).resolve().parent == ROOT / name
 
 
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_folder_with_code_is_a_package(name: str) -> None:
+    """The wheel leaves out the others: it is made of packages."""
+    folders = {path.parent for path in (ROOT / name).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 @needs_install
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_other_distribution_owns_the_name(name: str) -> None:
