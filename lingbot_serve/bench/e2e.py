@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.config import GangConfig
-from deployments.config import PipelineConfig, ServeConfig, StageConfig
+from deployments.config import PipelineConfig, ServeConfig, VAEStageConfig
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.dit import run_dit
 from lingbot_serve.bench.dit_cases import (
@@ -191,14 +191,14 @@ def _measure_forward(pipeline: PipelineConfig, settings: E2eSettings, origin: Or
 
 
 def _vae_settings(
-    direction: str, stage: StageConfig, checkpoint: Path, settings: E2eSettings
+    direction: str, stage: VAEStageConfig, checkpoint: Path, settings: E2eSettings
 ) -> VaeSettings:
     return VaeSettings(
         checkpoint=checkpoint,
         device=stage.device,
         directions=(direction,),
         dtypes=(stage.dtype,),
-        compiled=(False,),
+        compiled=(stage.compiled,),
         clips=(settings.clip,),
         repeats=settings.repeats,
         compare=False,

@@ -118,8 +118,11 @@ def decode_bench(
 ) -> _Timed:
     """A whole clip of normal latents to bytes on the host, as the stage does it."""
     device = torch.device(settings.device)
+    torch.compiler.reset()  # each case compiles as the first of its process does
     reset_peak(device)
-    decoder = VAEDecoder.load(checkpoint, device=device, dtype=getattr(torch, dtype))
+    decoder = VAEDecoder.load(
+        checkpoint, device=device, dtype=getattr(torch, dtype), compiled=compiled
+    )
     latents = Latents(_normal(LATENT_CHANNELS, *_grid(shape)))
 
     def run() -> None:
@@ -141,8 +144,11 @@ def encode_bench(
 ) -> _Timed:
     """An image of noise and the grey frames after it."""
     device = torch.device(settings.device)
+    torch.compiler.reset()  # each case compiles as the first of its process does
     reset_peak(device)
-    encoder = VAEEncoder.load(checkpoint, device=device, dtype=getattr(torch, dtype))
+    encoder = VAEEncoder.load(
+        checkpoint, device=device, dtype=getattr(torch, dtype), compiled=compiled
+    )
     image = _noise_image(shape)
     first_s, seconds = _time(lambda: encoder.encode(image, shape), device, settings.repeats)
     latent = torch.from_numpy(encoder.encode(image, shape).latent).to(device)
