@@ -1,5 +1,6 @@
 """What a gang is made of and how long each part of its life may take."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import (
@@ -46,6 +47,11 @@ class GangConfig(BaseModel):
     )
     compiled: bool = Field(
         default=False, description="Run the program through torch.compile; for GPUs."
+    )
+    compile_cache_dir: Path | None = Field(
+        default=None,
+        description="Folder on every node where compiled code outlives a process, so that the next"
+        " start is quick; null: PyTorch's own, under /tmp.",
     )
     cpus_per_rank: PositiveFloat = Field(default=1.0, description="Logical CPUs Ray reserves.")
     gpus_per_rank: float = Field(

@@ -4,17 +4,28 @@ The owner pickles a `DenoiserFactory` to the ranks and imports this module for i
 (and torch with it) is imported where the factory is called: in a rank.
 """
 
+import os
+import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cluster.config import GangConfig
+from cluster.logs import get_logger
+from cluster.metrics import timed
 from cluster.program import Control, RankContext
-from model.types import DenoiseRequest
+from model.types import DenoiseRequest, DenoiserFacts
+from monitoring.stages import LOAD_SECONDS
 
 if TYPE_CHECKING:
+    import torch
+
     from model.denoiser import Denoiser
     from model.experts import ExpertSettings
+
+logger = get_logger(__name__)
+
+_STAGE = "denoiser"
 
 
 class DenoiseProgram:
@@ -22,10 +33,16 @@ class DenoiseProgram:
 
     Args:
         denoiser: This rank's share of the model.
+        facts: How it came to be.
     """
 
-    def __init__(self, denoiser: "Denoiser") -> None:
+    def __init__(self, denoiser: "Denoiser", facts: DenoiserFacts) -> None:
         self._denoiser = denoiser
+        self._facts = facts
+
+    def facts(self) -> DenoiserFacts:
+        """What this rank chose, as did all others."""
+        return self._facts
 
     def run(self, request: object, control: Control) -> Generator[object, None, None]:
         """Denoises one clip; a bidirectional model has no use for messages in mid-clip."""
@@ -46,32 +63,60 @@ class DenoiserFactory:
     config: GangConfig
 
     def __call__(self, context: RankContext) -> DenoiseProgram:
-        """Reads this rank's share of the weights.
+        """Reads this rank's share of the weights, then runs a first clip.
 
         Raises:
             CheckpointError: The checkpoint is incomplete.
+            ConfigurationError: The settings do not fit the checkpoint or the hardware.
         """
+        import torch
+
+        from model.warm_up import warm_up
+
+        if self.config.compile_cache_dir is not None:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.config.compile_cache_dir)
+        device = torch.device(context.device)
+        begin_s = time.monotonic()
+        with timed(LOAD_SECONDS, stage=_STAGE, phase="weights"):
+            denoiser = self._load(context, device)
+        loaded_s = time.monotonic()
+        with timed(LOAD_SECONDS, stage=_STAGE, phase="warm_up"):
+            warm_up(denoiser, device=device, compiled=self.config.compiled)
+        warm_s = time.monotonic()
+        facts = DenoiserFacts(
+            attention=denoiser.experts.attention.value,
+            sharding=denoiser.experts.sharding.value,
+            compiled=self.config.compiled,
+            cfg_parallel=self.config.cfg_parallel,
+            ranks=context.world_size,
+            ulysses_degree=context.ulysses_degree,
+            dtype=self.config.dtype,
+            load_s=round(loaded_s - begin_s, 1),
+            warm_up_s=round(warm_s - loaded_s, 1),
+        )
+        logger.info("denoiser_ready", **asdict(facts))
+        return DenoiseProgram(denoiser, facts)
+
+    def _load(self, context: RankContext, device: "torch.device") -> "Denoiser":
         import torch
 
         from model.checkpoint.layout import locate_checkpoint
         from model.denoiser import Denoiser
         from model.parallel.mesh import ParallelMesh
 
-        device = torch.device(context.device)
         mesh = ParallelMesh.create(
             world_size=context.world_size,
             ulysses_degree=context.ulysses_degree,
             device_type=device.type,
             cfg_parallel=self.config.cfg_parallel,
         )
-        denoiser = Denoiser.load(
+        return Denoiser.load(
             locate_checkpoint(self.checkpoint),
             device=device,
             dtype=getattr(torch, self.config.dtype),
             mesh=mesh,
             settings=self._settings(),
         )
-        return DenoiseProgram(denoiser)
 
     def _settings(self) -> "ExpertSettings":
         from model.attention import AttentionBackend

@@ -106,6 +106,11 @@ class Gang:
         """Where the present ranks live, in rank order."""
         return tuple(self._ranks.places)
 
+    @property
+    def facts(self) -> object:
+        """What the program of the present ranks chose at its start."""
+        return self._ranks.facts
+
     async def run(
         self, job_id: str, request: object, *, log_fields: Mapping[str, str] | None = None
     ) -> AsyncGenerator[object, None]:

@@ -45,6 +45,10 @@ class Control(Protocol):
 class Program(Protocol):
     """What every rank runs in lock-step."""
 
+    def facts(self) -> object:
+        """What the program chose at its start: small, plain, and on every rank the same."""
+        ...
+
     def run(self, request: object, control: Control) -> Generator[object, None, None]:
         """Works through one job, one item per step.
 

@@ -75,8 +75,8 @@ class Rank:
         self._store = open_store(host, self._config)
         return Rendezvous(host, self._store.port)
 
-    def join(self, rank: int, rendezvous: Any, factory: ProgramFactory) -> None:
-        """Becomes a rank and builds the program; returns when it can run."""
+    def join(self, rank: int, rendezvous: Any, factory: ProgramFactory) -> object:
+        """Becomes a rank and builds the program; returns its facts when it can run."""
         from cluster.control import Mailbox
         from cluster.process_group import connect_store, join_groups
 
@@ -95,6 +95,7 @@ class Rank:
             logger.exception("rank_start_failed")
             raise
         logger.info("rank_ready", device=context.device, seconds=_since(start_s))
+        return self._program.facts()
 
     @ray.method(num_returns="streaming")
     def lead(

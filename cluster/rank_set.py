@@ -32,6 +32,7 @@ class RankSet:
     def __init__(self, actors: list[Any]) -> None:
         self.actors = actors
         self.places: list[RankPlace] = []
+        self.facts: object = None
         self._killing: asyncio.Task[list[int]] | None = None
         self.deaths = [watch_ref(actor.monitor.remote()) for actor in actors]
 
@@ -114,7 +115,7 @@ class RankSet:
     async def _join(self, factory: ProgramFactory, deadline_s: float) -> None:
         [rendezvous] = await _all([self.actors[0].open_rendezvous.remote()], deadline_s)
         joins = [a.join.remote(rank, rendezvous, factory) for rank, a in enumerate(self.actors)]
-        await _all(joins, deadline_s)
+        self.facts, *_ = await _all(joins, deadline_s)
 
 
 def gang_id(group: PlacementGroup) -> str:

@@ -9,16 +9,24 @@ from ray import serve
 from cluster.config import GangConfig
 from cluster.gang import Gang
 from cluster.logs import LogConfig
-from cluster.metrics import observe
+from cluster.metrics import observe, set_gauge
 from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
 from deployments.logs import configure_replica_logging
 from deployments.messages import ClipSettings, Stage
 from deployments.startup import announce
 from deployments.transfers import note_encodings
-from model.types import DenoiseRequest, FirstFrame, ImageEmbeds, Latents, Step, TextEmbeds
+from model.types import (
+    DenoiseRequest,
+    DenoiserFacts,
+    FirstFrame,
+    ImageEmbeds,
+    Latents,
+    Step,
+    TextEmbeds,
+)
 from monitoring.labels import clip_size
-from monitoring.stages import STEP_SECONDS
+from monitoring.stages import DENOISER_INFO, STEP_SECONDS
 
 
 class DenoiserStage:
@@ -37,6 +45,7 @@ class DenoiserStage:
         configure_replica_logging(logs, Stage.DENOISER.value)
         announce(Stage.DENOISER.value)
         self._gang = await Gang.start(config, factory, name=_replica_number, logs=logs)
+        _publish(self._facts())
 
     async def denoise(
         self,
@@ -81,6 +90,15 @@ class DenoiserStage:
                 clock.tick(item)
                 yield item
 
+    async def facts(self) -> DenoiserFacts:
+        """What the gang chose at its start."""
+        return self._facts()
+
+    def _facts(self) -> DenoiserFacts:
+        facts = self._gang.facts
+        assert isinstance(facts, DenoiserFacts)
+        return facts
+
     async def places(self) -> tuple[RankPlace, ...]:
         """Where the present ranks live, in rank order."""
         return self._gang.places
@@ -102,6 +120,19 @@ class _StepClock:
         if isinstance(item, Step) and self._last_s is not None:
             observe(STEP_SECONDS, now_s - self._last_s, size=self._size)
         self._last_s = now_s
+
+
+def _publish(facts: DenoiserFacts) -> None:
+    set_gauge(
+        DENOISER_INFO,
+        1,
+        attention=facts.attention,
+        sharding=facts.sharding,
+        cfg_parallel=str(facts.cfg_parallel).lower(),
+        compiled=str(facts.compiled).lower(),
+        dtype=facts.dtype,
+        ranks=str(facts.ranks),
+    )
 
 
 def _replica_number() -> str:

@@ -24,7 +24,7 @@ from deployments.messages import (
 from deployments.names import PIPELINE
 from deployments.startup import announce
 from deployments.transfers import note_latents, note_video
-from model.types import Latents, Step
+from model.types import DenoiserFacts, Latents, Step
 from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
 
 logger = get_logger(__name__)
@@ -98,6 +98,11 @@ class Pipeline:
         """Tokens of a prompt, as the text encoder counts them."""
         count: int = await ask(self._text_encoder.num_tokens, prompt)
         return count
+
+    async def denoiser_facts(self) -> DenoiserFacts:
+        """What a gang chose at its start; waits for a place beside one."""
+        facts: DenoiserFacts = await ask(self._denoiser.facts)
+        return facts
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Item, None]:
         """Makes one clip.

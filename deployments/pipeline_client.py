@@ -1,6 +1,7 @@
 """The gateway's view of the other application."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -10,8 +11,9 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.calls import Handle, ask, stream
 from deployments.errors import PipelineUnavailableError
-from deployments.messages import GenerateRequest, StageEvent, VideoResult
+from deployments.messages import GenerateRequest, Stage, StageEvent, VideoResult
 from deployments.names import PIPELINE
+from model.types import DenoiserFacts
 
 _POLL_S = 0.5
 # Of ray.serve.schema.ApplicationStatus and DeploymentStatus, which are strings.
@@ -28,6 +30,8 @@ class PipelineClient:
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._handle: Handle | None = None
+        self._facts: tuple[float, DenoiserFacts] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def generate(
         self, request: GenerateRequest
@@ -79,6 +83,33 @@ class PipelineClient:
             state = application.status.value.lower()
             reasons = [f"pipeline: {state} {application.message}".strip()]
         return reasons
+
+    async def denoiser_facts(self) -> DenoiserFacts | None:
+        """What the gangs chose at their start, as far as is known; never waits for one.
+
+        Asked once per deployment of the pipeline, in the background, and only while there is a
+        gang: a question waits for a place beside one as a clip does, and would wake up a first.
+        """
+        status = await asyncio.to_thread(serve.status)
+        application = status.applications.get(PIPELINE)
+        if application is None:
+            return None
+        deployed_s = application.last_deployed_time_s
+        if self._facts is not None and self._facts[0] == deployed_s:
+            return self._facts[1]
+        states = application.deployments[Stage.DENOISER.value].replica_states
+        has_gang = any(state == _RUNNING and number for state, number in states.items())
+        if has_gang and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask_facts(deployed_s))
+        return None
+
+    async def _ask_facts(self, deployed_s: float) -> None:
+        # What is not answered now is asked again when somebody wants to know.
+        with contextlib.suppress(asyncio.TimeoutError, RayError, PipelineUnavailableError):
+            handle = await self._pipeline()
+            answer = ask(handle.denoiser_facts)
+            facts: DenoiserFacts = await asyncio.wait_for(answer, self._timeout_s)
+            self._facts = deployed_s, facts
 
     async def _pipeline(self) -> Handle:
         if self._handle is None:

@@ -1,5 +1,6 @@
 """The HTTP API; see `deployments.schema` for the bodies."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,7 +91,10 @@ def _add_probes(api: FastAPI, service: VideoService) -> None:
         reasons = await service.not_ready()
         if reasons:
             return JSONResponse({"status": "not_ready", "reasons": reasons}, 503)
-        return JSONResponse({"status": "ready", "jobs": await service.count()})
+        facts = await service.denoiser_facts()
+        denoiser = None if facts is None else asdict(facts)
+        jobs = await service.count()
+        return JSONResponse({"status": "ready", "jobs": jobs, "denoiser": denoiser})
 
 
 async def _create(request: Request, service: VideoService) -> Job:

@@ -21,6 +21,7 @@ from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.runner import JobRunner
 from model.errors import InvalidInputError
+from model.types import DenoiserFacts
 
 logger = get_logger(__name__)
 
@@ -151,6 +152,10 @@ class VideoService:
     async def not_ready(self) -> list[str]:
         """Why no video can be made now; empty when one can."""
         return await self._pipeline.not_ready()
+
+    async def denoiser_facts(self) -> DenoiserFacts | None:
+        """What the gangs chose at their start; None while nobody knows."""
+        return await self._pipeline.denoiser_facts()
 
     async def count(self) -> dict[str, int]:
         """Number of jobs by status."""

@@ -15,12 +15,12 @@ from model.camera import camera_condition
 from model.checkpoint.layout import CheckpointPaths
 from model.dit import DiT
 from model.errors import ConfigurationError
-from model.experts import Experts, ExpertSettings, load_experts
+from model.experts import Experts, ExpertSettings, expert_bytes, load_experts
 from model.layers import BlockPrompt
 from model.parallel.guidance import Guidance, SharedGuidance
 from model.parallel.mesh import ParallelMesh
 from model.parallel.parallelize import release_weights
-from model.parallel.sharding import device_memory
+from model.parallel.sharding import Sharding, device_memory
 from model.scheduler import FlowSolver
 from model.types import (
     LATENT_CHANNELS,
@@ -112,7 +112,12 @@ class Denoiser:
         experts = load_experts(checkpoint, settings, device=device, dtype=dtype, mesh=mesh)
         memory = device_memory(device, mesh, settings.memory_share)
         guidance = SharedGuidance() if mesh is None else mesh.guidance()
-        return cls(experts, device, modulation_budget(memory), guidance)
+        return cls(experts, device, modulation_budget(memory, experts), guidance)
+
+    @property
+    def experts(self) -> Experts:
+        """The two DiTs."""
+        return self._experts
 
     @property
     def needs_image_embeds(self) -> bool:
@@ -202,9 +207,13 @@ class Denoiser:
         )
 
 
-def modulation_budget(memory_bytes: int | None) -> int:
+def modulation_budget(memory_bytes: int | None, experts: Experts) -> int:
     """Bytes that a rank may spend on camera modulations, of its memory left after loading."""
-    return HOST_MODULATION_BYTES if memory_bytes is None else memory_bytes // GPU_MODULATION_SHARE
+    if memory_bytes is None:
+        return HOST_MODULATION_BYTES
+    # Only shards are there yet; the active expert will be whole.
+    to_come = expert_bytes(experts.high_noise) if experts.sharding is Sharding.PER_EXPERT else 0
+    return max(0, memory_bytes - to_come) // GPU_MODULATION_SHARE
 
 
 def initial_noise(seed: int, shape: VideoShape) -> Tensor:

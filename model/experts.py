@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from model.attention import AttentionBackend, attention_kernel, choose_attention
 from model.block import EAGER
@@ -28,10 +27,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The two DiTs; timesteps at or above the boundary belong to the high-noise one."""
+    """The two DiTs; timesteps at or above the boundary belong to the high-noise one.
+
+    Args:
+        high_noise: One.
+        low_noise: The other.
+        attention: Their kernel.
+        sharding: How their weights are split.
+    """
 
     high_noise: DiT
     low_noise: DiT
+    attention: AttentionBackend
+    sharding: Sharding
 
     def choose(self, timestep: int, boundary_ratio: float) -> DiT:
         """The expert of a timestep."""
@@ -81,6 +89,8 @@ def load_experts(
     config = read_dit_config(checkpoint)
     if mesh is not None:
         config.check_ulysses_degree(mesh.ulysses_degree)
+    attention = choose_attention(settings.attention, device=device, dtype=dtype)
+    logger.info("attention %s (%s asked for)", attention.value, settings.attention.value)
     experts = [build_dit(config, settings, device=device, dtype=dtype, mesh=mesh) for _ in range(2)]
     sharding = resolve_sharding(experts[0], settings, device=device, mesh=mesh)
     key_map = dit_key_map(checkpoint.layout)
@@ -89,7 +99,8 @@ def load_experts(
         load_module(
             dit, open_safetensors(directory, "diffusion_pytorch_model"), key_map, device=device
         )
-    return Experts(*experts)
+    high_noise, low_noise = experts
+    return Experts(high_noise, low_noise, attention, sharding)
 
 
 def random_expert(
@@ -151,7 +162,7 @@ def resolve_sharding(
         return Sharding.NONE if settings.sharding is Sharding.AUTO else settings.sharding
     sharding = choose_sharding(
         settings.sharding,
-        expert_bytes=sum(_bytes(parameter) for parameter in dit.parameters()),
+        expert_bytes=expert_bytes(dit),
         memory_bytes=memory,
         world_size=1 if mesh is None else mesh.everyone.size(),
     )
@@ -170,5 +181,6 @@ def parallelize(dit: DiT, sharding: Sharding, mesh: ParallelMesh | None) -> None
         shard_dit(dit, mesh.everyone, sharding)
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def expert_bytes(dit: DiT) -> int:
+    """Bytes of an expert's weights, of all ranks together."""
+    return sum(weight.numel() * weight.element_size() for weight in dit.parameters())

@@ -28,6 +28,33 @@ class Solver(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class DenoiserFacts:
+    """What a denoiser chose or was told at its start, for logs, `/readyz` and metrics.
+
+    Args:
+        attention: The kernel in use.
+        sharding: How long a rank holds weights that are not its own.
+        compiled: Whether the blocks run through torch.compile.
+        cfg_parallel: Whether each half of the gang works on one branch of guidance.
+        ranks: Size of the gang.
+        ulysses_degree: Ranks that share the tokens of a clip.
+        dtype: Of weights and matrix products.
+        load_s: Seconds that the weights took.
+        warm_up_s: Seconds of the first clip, with compilation.
+    """
+
+    attention: str
+    sharding: str
+    compiled: bool
+    cfg_parallel: bool
+    ranks: int
+    ulysses_degree: int
+    dtype: str
+    load_s: float
+    warm_up_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class VideoShape:
     """Size of one clip in pixels; latent sizes follow from the VAE's strides.
 

@@ -227,3 +227,14 @@ def test_probes(server: Server) -> None:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "ready")
         assert ready.headers["x-request-id"]
+
+
+def test_readyz_tells_what_the_gang_chose(server: Server) -> None:
+    with server.client() as client:
+        deadline = time.monotonic() + 30
+        while (facts := client.get("/readyz").json()["denoiser"]) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    chosen = ("attention", "sharding", "compiled", "cfg_parallel", "dtype")
+    assert [facts[name] for name in chosen] == ["sdpa", "none", False, False, "float32"]
+    assert facts["warm_up_s"] > 0

@@ -57,6 +57,9 @@ class Counter:
         self._context = context
         self._total = 0
 
+    def facts(self) -> str:
+        return f"a counter on {self._context.world_size} ranks"
+
     def run(self, request: object, control: Control) -> Generator[object, None, None]:
         assert isinstance(request, Work)
         for index in range(request.num_steps):
