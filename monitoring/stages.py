@@ -75,7 +75,7 @@ DENOISER_INFO = Metric(
     "info",
     "1 for every gang, with what it chose or was told to use.",
     (
-        Label("attention", ("flash_attn_3", "flash_attn", "cudnn", "sdpa")),
+        Label("attention", ("auto", "flash_attn_3", "flash_attn", "cudnn", "sdpa")),
         Label("sharding", ("none", "per_expert", "per_block")),
         Label("cfg_parallel", ("true", "false")),
         Label("compiled", ("true", "false")),

@@ -1,4 +1,4 @@
-"""The 18.5 B expert on real GPUs: gangs of 1, 2 and 4 give the same forward to bf16 rounding.
+"""The 18.5 B expert on real GPUs: gangs of 1, 2 and 4 give the same step to bf16 rounding.
 
 The yardstick is the rounding itself: how far the same forward in bf16 lies from float32. Gangs
 differ from one GPU only in the order of sums, so they must lie closer to it than that.
@@ -16,7 +16,9 @@ import torch.multiprocessing as mp
 
 from model.attention import AttentionBackend
 from model.config import DiTConfig
+from model.dit import DiT
 from model.experts import ExpertSettings, random_expert
+from model.parallel.guidance import Guidance
 from model.parallel.mesh import ParallelMesh
 from model.parallel.sharding import Sharding
 
@@ -36,11 +38,12 @@ class Kind(NamedTuple):
     dtype: str = "bfloat16"
     sharding: Sharding = Sharding.NONE
     compiled: bool = False
+    cfg_parallel: bool = False
 
     @property
     def label(self) -> str:
-        compiled = ["compiled"] if self.compiled else []
-        return "-".join([str(self.world_size), self.dtype, self.sharding.value, *compiled])
+        flags = [name for name in ("compiled", "cfg_parallel") if getattr(self, name)]
+        return "-".join([str(self.world_size), self.dtype, self.sharding.value, *flags])
 
     @property
     def settings(self) -> ExpertSettings:
@@ -55,7 +58,9 @@ class Kind(NamedTuple):
 EXACT, ALONE = Kind(1, "float32"), Kind(1)
 GANGS = [
     Kind(2),
+    Kind(2, cfg_parallel=True),
     Kind(4),
+    Kind(4, cfg_parallel=True),
     Kind(4, sharding=Sharding.PER_EXPERT),
     Kind(4, sharding=Sharding.PER_BLOCK),
 ]
@@ -104,31 +109,36 @@ def _rank(rank: int, kind: Kind, out: str) -> None:
     torch.cuda.set_device(device)
     rendezvous = f"file://{os.path.join(out, kind.label)}.store"
     dist.init_process_group("nccl", rendezvous, rank=rank, world_size=world_size, device_id=device)
-    mesh = ParallelMesh.create(world_size=world_size, ulysses_degree=world_size, device_type="cuda")
+    mesh = ParallelMesh.create(
+        world_size=world_size,
+        ulysses_degree=world_size // 2 if kind.cfg_parallel else world_size,
+        cfg_parallel=kind.cfg_parallel,
+        device_type="cuda",
+    )
     dit = random_expert(
         DiTConfig(), kind.settings, device=device, dtype=getattr(torch, kind.dtype), mesh=mesh
     )
-    flow, seconds = _forward(dit, device)
+    flow, seconds = _step(dit, mesh.guidance(), device)
     if rank == 0:
         peak = torch.cuda.max_memory_allocated() / 2**30
-        print(f"{kind.label}: {seconds:.3f} s a forward, peak {peak:.1f} GiB", flush=True)
+        print(f"{kind.label}: {seconds:.3f} s a step, peak {peak:.1f} GiB", flush=True)
         torch.save(flow.cpu(), Path(out) / f"{kind.label}.pt")
     dist.destroy_process_group()
 
 
 @torch.no_grad()
-def _forward(dit: torch.nn.Module, device: torch.device) -> tuple[torch.Tensor, float]:
+def _step(dit: DiT, guidance: Guidance, device: torch.device) -> tuple[torch.Tensor, float]:
     generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
     clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), kept_blocks=40)
-    prompt = dit.condition_prompt(draw(77, 4096), None)
+    prompts = [dit.condition_prompt(draw(length, 4096), None) for length in (77, 126)]
     latent, timestep = draw(16, *LATENT), torch.tensor(900, device=device)
-    dit(latent, timestep, clip, prompt)  # warm up
+    guidance.flows(dit, latent, timestep, clip, prompts)  # warm up
     torch.cuda.synchronize()
     begin = time.perf_counter()
-    flow = dit(latent, timestep, clip, prompt)
+    flows = guidance.flows(dit, latent, timestep, clip, prompts)
     torch.cuda.synchronize()
-    return flow, time.perf_counter() - begin
+    return torch.stack(flows), time.perf_counter() - begin
