@@ -54,6 +54,6 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --constraint /constraints.txt \
-      "lingbot-serve[postgres] @ file:///wheels/lingbot_serve-0.1.0-py3-none-any.whl"
+      "lingbot-serve[gpu,postgres] @ file:///wheels/lingbot_serve-0.1.0-py3-none-any.whl"
 USER 10001:10001
 CMD ["lingbot-serve", "--help"]

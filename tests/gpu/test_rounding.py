@@ -1,7 +1,7 @@
 """Every attention kernel, and compiled blocks, on one GPU: no worse than bf16 has to be.
 
-The yardstick is plain bf16: how far the uncompiled model with PyTorch's attention lies from the same
-model in float32.
+The yardstick is plain bf16: how far the uncompiled model with PyTorch's attention lies from the
+same model in float32.
 """
 
 from itertools import product
