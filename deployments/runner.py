@@ -111,11 +111,11 @@ class JobRunner:
         await self._pipeline.deployed()
         # A flag beside the cancellation, which wait_for loses (before 3.12) when both come at once.
         while not self._over:
+            self._woken.clear()  # before: a job that comes meanwhile is looked for again at once
             try:
                 await self._look()
             except SQLAlchemyError:
                 logger.exception("database_unavailable")
-            self._woken.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
