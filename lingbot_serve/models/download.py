@@ -36,9 +36,11 @@ def download(
         HubUnreachableError: The connection broke again and again; what has arrived is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = file.sha256 or file.git_sha1 or "unknown"
-    # Another content must not be appended to it.
-    partial = target.with_name(f"{target.name}.{content[:16]}{PARTIAL_SUFFIX}")
+    content = file.sha256 or file.git_sha1
+    # Named by content: nothing else may be appended to it.
+    partial = target.with_name(f"{target.name}.{(content or 'unnamed')[:16]}{PARTIAL_SUFFIX}")
+    if content is None:
+        partial.unlink(missing_ok=True)
     attempts = 0
     while _size(partial) < file.size or not partial.exists():
         before = _size(partial)

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from filelock import FileLock, Timeout
 
 from lingbot_serve.errors import DiskSpaceError, IntegrityError
-from lingbot_serve.models.download import download
+from lingbot_serve.models.download import PARTIAL_SUFFIX, download
 from lingbot_serve.models.hub import Hub, RemoteFile, Snapshot
 from lingbot_serve.models.manifest import (
     FileEntry,
@@ -94,6 +94,8 @@ def pull(hub: Hub, settings: PullSettings, folder: Path, view: PullView | None =
         hashes = transfer.run(files, lambda: view.moves(bytes_on_disk(folder, plan.files)))
         manifest = _with_hashes(plan, hashes)
         manifest.write(folder)
+        for partial in folder.rglob(f"*{PARTIAL_SUFFIX}"):
+            partial.unlink()  # of another revision, whose pull was given up
         return manifest
 
 

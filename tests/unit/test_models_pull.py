@@ -82,8 +82,8 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(hub: LocalHub, tmp_path: Pa
         f"pull(HuggingFaceHub({hub.url!r}), PullSettings({REPO!r}), Path({str(tmp_path)!r}))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
-    assert hub.stopped.wait(30)
-    wait_for_bytes(tmp_path, len(FILES[WEIGHTS]) // 2)
+    for name in (WEIGHTS, "encoder.pth"):
+        wait_for_bytes(tmp_path, name, len(FILES[name]) // 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert read_manifest(tmp_path) is None
@@ -97,14 +97,14 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(hub: LocalHub, tmp_path: Pa
     assert (hub.starts[WEIGHTS], hub.starts["encoder.pth"]) == ([0, weights], [0, encoder])
 
 
-def wait_for_bytes(folder: Path, least: int) -> None:
-    """Returns once so much of the weights is on the disk."""
+def wait_for_bytes(folder: Path, name: str, least: int) -> None:
+    """Returns once so much of a file is on the disk."""
     waiting = threading.Event()
-    for _ in range(300):
-        if any(p.stat().st_size >= least for p in folder.rglob("model.*.incomplete")):
+    for _ in range(1200):
+        if any(p.stat().st_size >= least for p in folder.glob(f"{name}.*.incomplete")):
             return
         waiting.wait(0.05)
-    pytest.fail("nothing arrived")
+    pytest.fail(f"nothing of {name} arrived")
 
 
 def test_a_connection_that_brings_nothing_any_more_is_given_up(
@@ -163,6 +163,7 @@ def test_what_is_complete_is_not_transferred_again(
 
 def test_another_content_replaces_the_old(remote: Hub, hub: LocalHub, tmp_path: Path) -> None:
     pull(remote, SETTINGS, tmp_path)
+    (tmp_path / "dit" / "model.safetensors.0123.incomplete").write_bytes(b"of a revision given up")
     hub.files[WEIGHTS] = FILES[WEIGHTS][::-1]
     manifest = pull(remote, SETTINGS, tmp_path)
     assert content(tmp_path) == hub.files
