@@ -20,12 +20,23 @@ _MAX_ATTEMPTS = 6
 _LONGEST_PAUSE_S = 30.0
 
 
+def new_client() -> httpx.Client:
+    """Connections that downloads share, from any thread."""
+    return httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True)
+
+
 def download(
-    location: Location, file: RemoteFile, target: Path, *, first_pause_s: float = 1.0
+    client: httpx.Client,
+    location: Location,
+    file: RemoteFile,
+    target: Path,
+    *,
+    first_pause_s: float = 1.0,
 ) -> None:
     """Brings a file to where it belongs, whole or not at all.
 
     Args:
+        client: From `new_client`.
         location: Where to get it.
         file: Its size, and what names its content.
         target: Where it belongs; what has arrived of it waits beside.
@@ -45,7 +56,7 @@ def download(
     while _size(partial) < file.size or not partial.exists():
         before = _size(partial)
         try:
-            _transfer(location, file, partial)
+            _transfer(client, location, file, partial)
         except httpx.TransportError as error:
             attempts = 1 if _size(partial) > before else attempts + 1
             if attempts >= _MAX_ATTEMPTS:
@@ -57,14 +68,12 @@ def download(
     os.replace(partial, target)
 
 
-def _transfer(location: Location, file: RemoteFile, partial: Path) -> None:
+def _transfer(client: httpx.Client, location: Location, file: RemoteFile, partial: Path) -> None:
     have = _size(partial)
     headers = {**location.headers, "accept-encoding": "identity"}
     if have:
         headers["range"] = f"bytes={have}-"
-    with httpx.stream(
-        "GET", location.url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True
-    ) as answer:
+    with client.stream("GET", location.url, headers=headers) as answer:
         _check(answer, file)
         goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
         with partial.open("ab" if goes_on else "wb") as output:

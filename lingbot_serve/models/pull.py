@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from filelock import FileLock, Timeout
 
 from lingbot_serve.errors import DiskSpaceError, IntegrityError
-from lingbot_serve.models.download import PARTIAL_SUFFIX, download
+from lingbot_serve.models.download import PARTIAL_SUFFIX, download, new_client
 from lingbot_serve.models.hub import Hub, RemoteFile, Snapshot
 from lingbot_serve.models.manifest import (
     FileEntry,
@@ -161,6 +161,7 @@ class _Transfer:
         self._snapshot = snapshot
         self._folder = folder
         self._first_pause_s = first_pause_s
+        self._client = new_client()
         self._waiting: SimpleQueue[RemoteFile] = SimpleQueue()
         self._hashes: dict[str, str] = {}
         self._errors: list[Exception] = []
@@ -181,6 +182,7 @@ class _Transfer:
             while thread.is_alive():
                 thread.join(_LOOK_S)
                 look()
+        self._client.close()
         if self._errors:
             raise self._errors[0]
         return self._hashes
@@ -201,7 +203,7 @@ class _Transfer:
         for _ in range(2):
             if not target.is_file() or target.stat().st_size != file.size:
                 location = self._hub.location(self._snapshot, file)
-                download(location, file, target, first_pause_s=self._first_pause_s)
+                download(self._client, location, file, target, first_pause_s=self._first_pause_s)
             sha256 = sha256_of(target)
             problem = _problem(file, target, sha256)
             if problem is None:
