@@ -88,7 +88,7 @@ class Gang:
             config, factory, group, owns_group=given is None, name=name, logs=logs or LogConfig()
         )
         try:
-            gang._ranks = await _detached(gang._start_ranks("gang_ready"))
+            gang._ranks = await _detached(gang._start_ranks())
         except BaseException:
             gang._release()
             raise
@@ -112,7 +112,12 @@ class Gang:
         return self._ranks.facts
 
     async def run(
-        self, job_id: str, request: object, *, log_fields: Mapping[str, str] | None = None
+        self,
+        job_id: str,
+        request: object,
+        *,
+        log_fields: Mapping[str, str] | None = None,
+        begun: object = None,
     ) -> AsyncGenerator[object, None]:
         """Queues a job and yields rank 0's items as they come; jobs run first come, first served.
 
@@ -123,13 +128,15 @@ class Gang:
             request: What the program takes; goes to all ranks through the object store.
             log_fields: What the job's lines in the log carry; its `job_id` may be another there.
 
+            begun: An item to yield first, when the job leaves the queue.
+
         Raises:
             ValueError: The name is taken.
             DenoiseCancelled: The job was cancelled.
             GangError: The ranks were lost; others take their place, the job is not repeated.
             LingBotError: Whatever else the program raised on all ranks.
         """
-        job = self._enqueue(Job(job_id, request, log_fields))
+        job = self._enqueue(Job(job_id, request, log_fields, begun))
         try:
             async for item in job.items():
                 yield item
@@ -231,6 +238,8 @@ class Gang:
         self._enter(Phase.RUNNING, job.id)
         log, start_s = self._log.bind(**job.log_fields), time.monotonic()
         log.info("gang_job_started", queued=len(self._queued))
+        if job.begun is not None:
+            job.put(job.begun)
         error: LingBotError | None = None
         try:
             await JobRun(job, self._ranks, self._config, self._count).run()
@@ -278,7 +287,7 @@ class Gang:
             self._log.error("ranks_outlived_sigkill", pids=survivors)
         for attempt in range(1, self._config.max_heal_attempts + 1):
             try:
-                self._ranks = await self._start_ranks("gang_restarted")
+                self._ranks = await self._start_ranks()
             except GangStartError as error:
                 self._log.error("gang_restart_failed", attempt=attempt, reason=str(error))
                 cause = error
@@ -288,7 +297,7 @@ class Gang:
                 return
         raise GangStoppedError(f"{self._config.max_heal_attempts} restarts failed; {cause}")
 
-    async def _start_ranks(self, event: str) -> RankSet:
+    async def _start_ranks(self) -> RankSet:
         """Starts a generation of ranks and says so.
 
         Raises:
@@ -297,7 +306,7 @@ class Gang:
         start_s = time.monotonic()
         self._log.info("gang_starting", ranks=self._config.size, placement=self._config.placement)
         ranks = await RankSet.start(self._config, self._factory, self._group, self._logs)
-        self._log.info(event, ranks=self._config.size, seconds=_since(start_s))
+        self._log.info("gang_ready", ranks=self._config.size, seconds=_since(start_s))
         return ranks
 
     def _retire(self, reason: str) -> None:

@@ -35,14 +35,20 @@ class Job:
     Args:
         job_id: Its name.
         request: What the program takes.
+        begun: An item of the owner's, handed to the caller when the ranks begin.
         log_fields: What its lines in the log carry beside its name, or instead of it.
     """
 
     def __init__(
-        self, job_id: str, request: object, log_fields: Mapping[str, str] | None = None
+        self,
+        job_id: str,
+        request: object,
+        log_fields: Mapping[str, str] | None = None,
+        begun: object = None,
     ) -> None:
         self.id = job_id
         self.request = request
+        self.begun = begun
         self.arrived_s = time.monotonic()
         self.cancelled_s: float | None = None
         self.gang = ""

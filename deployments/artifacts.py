@@ -49,6 +49,7 @@ class ArtifactStore:
             arrays["intrinsics"] = np.ascontiguousarray(request.camera.intrinsics)
         scalars = {
             "request_id": request.ids.request_id,
+            "traceparent": request.ids.traceparent,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "shape": asdict(request.shape),
@@ -70,7 +71,7 @@ class ArtifactStore:
             else None
         )
         return GenerateRequest(
-            ids=JobIds(job_id, scalars.pop("request_id", "")),
+            ids=JobIds(job_id, scalars.pop("request_id", ""), scalars.pop("traceparent", "")),
             image=arrays["image"],
             camera=camera,
             shape=VideoShape(**scalars.pop("shape")),

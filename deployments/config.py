@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import yaml
@@ -188,6 +189,18 @@ class Limits(_Settings):
     max_queued_jobs: int = Field(default=64, ge=1)
 
 
+class TracingConfig(_Settings):
+    """Where the traces of jobs go.
+
+    Args:
+        otlp_endpoint: Address of an OpenTelemetry collector's HTTP port, such as
+            `http://collector:4318`; None leaves it to `OTEL_EXPORTER_OTLP_ENDPOINT`, and without
+            that nothing is traced.
+    """
+
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
 class GatewayConfig(_Settings):
     """The application that speaks HTTP and keeps the jobs.
 
@@ -207,6 +220,7 @@ class GatewayConfig(_Settings):
         lease_s: How long a job stays with a gateway that no longer gives a sign of life.
         drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
         logging: How the gateway writes its log.
+        tracing: Where the traces of its jobs go.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
@@ -223,6 +237,7 @@ class GatewayConfig(_Settings):
     lease_s: float = Field(default=30.0, ge=2)
     drain_timeout_s: float = Field(default=3600.0, gt=0)
     logging: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="after")
     def _one_database(self) -> "GatewayConfig":
@@ -268,6 +283,9 @@ class HttpConfig(_Settings):
     port: int = Field(default=8000, ge=1, le=65535)
 
 
+_HANDED_DOWN = MappingProxyType({"pipeline": ("logging",), "gateway": ("logging", "tracing")})
+
+
 class ServeConfig(_Settings):
     """The whole service, on a laptop as on a cluster.
 
@@ -276,21 +294,26 @@ class ServeConfig(_Settings):
         gateway: The application that speaks HTTP.
         http: Where the gateway listens.
         logging: For both applications, where they set none of their own.
+        tracing: For the gateway, likewise.
     """
 
     pipeline: PipelineConfig
     gateway: GatewayConfig = GatewayConfig()
     http: HttpConfig = HttpConfig()
     logging: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _hand_down(cls, raw: object) -> object:
         """Serve gives each application its own arguments only."""
-        if not isinstance(raw, Mapping) or "logging" not in raw:
+        if not isinstance(raw, Mapping):
             return raw
-        below = {"pipeline": {"logging": raw["logging"]}, "gateway": {"logging": raw["logging"]}}
-        return merge(below, raw)
+        below = {
+            application: {name: raw[name] for name in names if name in raw}
+            for application, names in _HANDED_DOWN.items()
+        }
+        return merge({name: given for name, given in below.items() if given}, raw)
 
     def read_by(self, *, terminal: bool) -> "ServeConfig":
         """The same service with `logging.format: auto` decided: its processes have no terminal.

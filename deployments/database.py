@@ -45,7 +45,8 @@ def open_database(url: str) -> Engine:
 
 def _connect(url: str) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True)
+        # Without hide_parameters an error of the database carries the prompt into the log.
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"database_url needs the package {error.name}; for PostgreSQL install "

@@ -65,7 +65,8 @@ class DenoiserStage:
             image: CLIP features where the checkpoint takes them.
 
         Yields:
-            A `Step` after each solver step, then the `Latents`.
+            A `Step` of index 0 when the clip leaves the gang's queue, one after each solver step,
+            then the `Latents`.
 
         Raises:
             GangError: The ranks were lost; the gang restarts itself.
@@ -83,11 +84,13 @@ class DenoiserStage:
         )
         clock = _StepClock(clip_size(settings.shape.num_tokens))
         ids = settings.ids
-        run = self._gang.run(ids.work_id, request, log_fields=ids.log_fields())
+        begun = Step(0, settings.sampler.num_inference_steps)
+        run = self._gang.run(ids.work_id, request, log_fields=ids.log_fields(), begun=begun)
         async with aclosing(run) as items:
             async for item in items:
                 assert isinstance(item, (Step, Latents))
-                clock.tick(item)
+                if item is not begun:
+                    clock.tick(item)
                 yield item
 
     async def facts(self) -> DenoiserFacts:

@@ -71,16 +71,6 @@ class Intake:
         try:
             await asyncio.to_thread(self._artifacts.write_request, request)
             await asyncio.to_thread(self._store.add, job)
-            logger.info("job_accepted", **_size(job))
+            logger.info("job_accepted", **job.size)
         finally:
             self._num_admitting -= 1
-
-
-def _size(job: Job) -> dict[str, int]:
-    """What the job asks for."""
-    return {
-        "width": job.width,
-        "height": job.height,
-        "num_frames": job.num_frames,
-        "num_inference_steps": job.num_inference_steps,
-    }

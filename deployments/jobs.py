@@ -47,6 +47,16 @@ class Job(Tables):
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
 
     @property
+    def size(self) -> dict[str, int]:
+        """What the job asks for."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "num_frames": self.num_frames,
+            "num_inference_steps": self.num_inference_steps,
+        }
+
+    @property
     def is_over(self) -> bool:
         return self.status in (COMPLETED, FAILED)
 

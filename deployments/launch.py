@@ -4,7 +4,9 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import httpx
 import ray
@@ -29,10 +31,12 @@ class LocalServer:
 
     Args:
         url: Address of the gateway.
+        logs_dir: Where the processes write their logs.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, logs_dir: Path) -> None:
         self.url = url
+        self.logs_dir = logs_dir
         self._running = True
 
     def __enter__(self) -> "LocalServer":
@@ -92,13 +96,13 @@ def start_local(
     _check_address(host, port)
     check_checkpoint(config.pipeline)
     try:
-        start_ray(num_cpus=config.logical_cpus)
+        logs_dir = start_ray(num_cpus=config.logical_cpus)
         url = deploy(config, host=host, port=port)
         wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
     except BaseException:
         _stop_all()
         raise
-    return LocalServer(url)
+    return LocalServer(url, logs_dir)
 
 
 def _drain(timeout_s: float) -> None:
@@ -118,19 +122,23 @@ def _check_address(host: str, port: int) -> None:
             ) from error
 
 
-def start_ray(*, num_cpus: int) -> None:
+def start_ray(*, num_cpus: int) -> Path:
     """Starts a Ray of this process' own, whatever other Ray runs on the machine.
 
     Args:
         num_cpus: Logical CPUs to announce; stages reserve them, nobody is pinned to them.
+
+    Returns:
+        Where its processes write their logs.
     """
-    ray.init(
+    context: Any = ray.init(
         address="local",
         num_cpus=num_cpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    return Path(context.address_info["session_dir"]) / "logs"
 
 
 def deploy(config: ServeConfig, *, host: str, port: int) -> str:

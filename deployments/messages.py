@@ -66,6 +66,7 @@ class StageEvent:
         index: Steps finished so far.
         total: Steps there are; 1 for a stage without steps.
         seconds: Since the stage started.
+        started_at: Unix time of the stage's start, on the pipeline's clock.
     """
 
     stage: Stage
@@ -73,6 +74,7 @@ class StageEvent:
     index: int
     total: int
     seconds: float
+    started_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

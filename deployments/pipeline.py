@@ -38,6 +38,7 @@ class _Clock:
 
     stage: Stage
     start_s: float = field(default_factory=time.perf_counter)
+    started_at: float = field(default_factory=time.time)
 
     def event(self, state: StageState, index: int, total: int) -> StageEvent:
         seconds = time.perf_counter() - self.start_s
@@ -45,7 +46,7 @@ class _Clock:
             observe(STAGE_SECONDS, seconds, stage=self.stage.value)
             count(STAGE_BUSY_SECONDS, seconds, stage=self.stage.value)
             logger.info("stage_finished", stage=self.stage.value, seconds=round(seconds, 3))
-        return StageEvent(self.stage, state, index, total, seconds)
+        return StageEvent(self.stage, state, index, total, seconds, self.started_at)
 
 
 @dataclass(frozen=True, slots=True)

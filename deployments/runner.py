@@ -15,8 +15,9 @@ from deployments.claims import Claim, Claims
 from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.http_errors import job_error
 from deployments.jobs import JobStore
-from deployments.messages import StageEvent, StageState, VideoResult
+from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
+from deployments.tracing import JobTrace, Tracing
 
 logger = get_logger(__name__)
 
@@ -36,6 +37,7 @@ class JobRunner:
         claims: Those that this gateway works on.
         artifacts: Where their files go.
         pipeline: What makes the clips.
+        tracing: Where their traces go.
         max_in_progress: Jobs handed to the pipeline at once, over all gateways.
         renew_s: Time between two renewals of the leases.
     """
@@ -46,6 +48,7 @@ class JobRunner:
         claims: Claims,
         artifacts: ArtifactStore,
         pipeline: PipelineClient,
+        tracing: Tracing,
         *,
         max_in_progress: int,
         renew_s: float,
@@ -54,6 +57,7 @@ class JobRunner:
         self._claims = claims
         self._artifacts = artifacts
         self._pipeline = pipeline
+        self._tracing = tracing
         self._max_in_progress = max_in_progress
         self._renew_s = renew_s
         self._renewed_s = float("-inf")
@@ -171,15 +175,22 @@ class JobRunner:
 
     async def _drive(self, claim: Claim) -> None:
         stored = await asyncio.to_thread(self._artifacts.read_request, claim.job_id)
-        request = replace(stored, ids=replace(stored.ids, attempt=claim.attempt))
-        bind_contextvars(**request.ids.log_fields())
+        job = await asyncio.to_thread(self._store.get, claim.job_id)
+        with self._tracing.job(stored.ids, job.created_at, job.size) as trace:
+            ids = replace(stored.ids, attempt=claim.attempt, traceparent=trace.traceparent)
+            bind_contextvars(**ids.log_fields())
+            await self._generate(claim, replace(stored, ids=ids), trace)
+
+    async def _generate(self, claim: Claim, request: GenerateRequest, trace: JobTrace) -> None:
         logger.info("job_started")
         start_s, written_s = time.monotonic(), float("-inf")
         async with aclosing(self._pipeline.generate(request)) as items:
             async for item in items:
                 if isinstance(item, VideoResult):
                     await asyncio.to_thread(self._artifacts.write_result, claim.job_id, item)
-                elif not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
+                    continue
+                trace.record(item)
+                if not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
                     await self._record(claim, item)
                     written_s = time.monotonic()
         await _insist(self._claims.complete, claim)

@@ -20,6 +20,7 @@ from deployments.jobs import COMPLETED, FAILED, Job, JobStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.runner import JobRunner
+from deployments.tracing import Tracing
 from model.errors import InvalidInputError
 from model.types import DenoiserFacts
 
@@ -43,12 +44,14 @@ class VideoService:
         self._artifacts = ArtifactStore(config.data_dir)
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
+        self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(timeout_s=config.pipeline_timeout_s)
         self._runner = JobRunner(
             self._store,
             Claims(engine, _unique_name(), lease_s=config.lease_s),
             self._artifacts,
             self._pipeline,
+            self._tracing,
             max_in_progress=config.max_concurrent_jobs,
             renew_s=config.lease_s / _RENEWALS_PER_LEASE,
         )
@@ -165,6 +168,7 @@ class VideoService:
         """Takes no more jobs and waits for the running ones; what is left waits again."""
         self._intake.close()
         await self._runner.drain(timeout_s)
+        await asyncio.to_thread(self._tracing.flush)
 
     def close(self) -> None:
         """Closes the connections to the database."""

@@ -42,6 +42,7 @@ def running_cluster(
             status.update(f"starting: waiting for {waiting_for}")
 
         server = start_local(config.read_by(terminal=console.is_terminal), on_wait=show)
+    console.print(f"logs: {server.logs_dir}", soft_wrap=True)
     try:
         with _sigterm_interrupts():
             yield server.url

@@ -1,6 +1,7 @@
 """The ids of a job in the log of every process that worked on it, read from Ray's files."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ def events(**wanted: str) -> list[dict[str, Any]]:
     return [event for event in found if wanted.items() <= event.items()]
 
 
+def wait_for_events(*names: str, **wanted: str) -> list[dict[str, Any]]:
+    """The same, once events of these names are among them: an answer may precede its line."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        found = events(**wanted)
+        if {event["event"] for event in found} >= set(names):
+            return found
+        assert time.monotonic() < deadline_s, found
+        time.sleep(0.1)
+
+
 def test_every_process_names_the_job_and_the_request(server: Server) -> None:
     with server.client() as client:
         created = client.post(
@@ -38,7 +50,7 @@ def test_every_process_names_the_job_and_the_request(server: Server) -> None:
         assert created.headers["x-request-id"] == "order-66"
         job_id = created.json()["id"]
         assert wait_for(client, job_id)["status"] == "completed"
-    found = events(job_id=job_id, request_id="order-66")
+    found = wait_for_events("job_completed", job_id=job_id, request_id="order-66")
     names = {(e["logger"], e["event"]) for e in found}
     assert names == {
         ("deployments.intake", "job_accepted"),
@@ -64,15 +76,19 @@ def test_a_refused_request_is_an_event(server: Server) -> None:
     with server.client() as client:
         refused = client.post("/v1/videos", json=body(size="big"), headers=headers)
     assert refused.status_code == 400
-    [event] = [e for e in events(request_id="order-67") if e["event"] == "request_refused"]
+    found = wait_for_events("request_refused", request_id="order-67")
+    [event] = [e for e in found if e["event"] == "request_refused"]
     assert (event["code"], event["param"]) == ("invalid_value", "size")
 
 
 def test_serves_own_lines_have_the_same_shape(server: Server) -> None:
     with httpx.Client(base_url=server.url) as client:
         client.get("/healthz", headers={"x-request-id": "order-68"}).raise_for_status()
-    [event] = events(request_id="order-68", logger="ray.serve")
-    assert "/healthz" in event["event"] and event["stage"] == "gateway"
+    deadline_s = time.monotonic() + 10
+    while not (found := events(request_id="order-68", logger="ray.serve")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert "/healthz" in found[0]["event"] and found[0]["stage"] == "gateway"
 
 
 def test_no_file_of_the_cluster_holds_a_prompt(server: Server) -> None:

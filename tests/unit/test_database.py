@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from deployments.claims import Claim, Claims
 from deployments.database import open_database
@@ -98,3 +99,11 @@ def test_gateways_that_start_at_once_migrate_once(tmp_path: Path) -> None:
 def test_another_database_is_refused(url: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         open_database(url)
+
+
+def test_an_error_of_the_database_shows_no_prompt(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    with pytest.raises(OperationalError) as caught, engine.begin() as connection:
+        connection.execute(text("SELECT nothing WHERE 1 = :prompt"), {"prompt": "a lighthouse"})
+    assert "lighthouse" not in str(caught.value)
+    engine.dispose()
