@@ -229,7 +229,8 @@ class CaseBench:
             return torch.randn(size, generator=generator, device=self._device)
 
         memory = device_memory(self._device, self._mesh, self._settings.memory_share)
-        kept_blocks = modulation_budget(memory) // self._dit.modulation_bytes(case.clip.num_tokens)
+        budget = modulation_budget(memory, self._experts.as_loaded())
+        kept_blocks = budget // self._dit.modulation_bytes(case.clip.num_tokens)
         clip = self._dit.condition_clip(
             draw(config.in_dim - LATENT_CHANNELS, *grid),
             draw(config.camera_dim, *grid),

@@ -10,7 +10,7 @@ from torch import Tensor
 from lingbot_serve.bench.dit_cases import DitCase, DitSettings
 from model.attention import AttentionBackend, choose_attention
 from model.dit import DiT
-from model.experts import ExpertSettings, build_dit, random_expert, resolve_sharding
+from model.experts import Experts, ExpertSettings, build_dit, random_expert, resolve_sharding
 from model.parallel.mesh import ParallelMesh
 from model.parallel.sequence import (
     QKV,
@@ -94,6 +94,10 @@ class RandomExperts:
     dits: list[DiT]
     sharding: Sharding
     attention: AttentionBackend
+
+    def as_loaded(self) -> Experts:
+        """The pair as a rank that read a checkpoint has it; one alone stands for both."""
+        return Experts(self.dits[0], self.dits[-1], self.attention, self.sharding)
 
 
 def random_experts(

@@ -29,7 +29,7 @@ def test_every_event_has_a_row_and_every_row_an_event() -> None:
     table = page.partition("### Events")[2].partition("## Traces")[0]
     listed = re.findall(r"^\| `([a-z_]+)` \|", table, flags=re.M)
     assert len(listed) == len(set(listed))
-    assert set(listed) == logged()
+    assert set(listed) == logged(), "docs/logging.md lists all events"
 
 
 def test_events_are_names_not_sentences() -> None:
