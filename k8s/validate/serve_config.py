@@ -87,8 +87,10 @@ def _listener_faults(service: Object, http: Object, manifests: Manifests) -> Ite
 def _argument_faults(arguments: BaseModel, manifests: Manifests) -> Iterator[str]:
     if isinstance(arguments, PipelineConfig):
         # Serve builds an application on any node, and the builder reads the checkpoint.
+        checkpoint = str(arguments.checkpoint)
         for pods in manifests.ray_pods():
-            yield from _path_faults(pods, "checkpoint", str(arguments.checkpoint), writable=False)
+            yield from _path_faults(pods, "checkpoint", checkpoint, writable=False)
+        yield from _weights_faults(checkpoint, manifests)
     if isinstance(arguments, GatewayConfig):
         if arguments.database_url and make_url(arguments.database_url).password:
             yield "serveConfigV2 gateway.database_url: has a password: use database_url_file"
@@ -97,6 +99,17 @@ def _argument_faults(arguments: BaseModel, manifests: Manifests) -> Iterator[str
             if arguments.database_url_file is not None:
                 file = str(arguments.database_url_file)
                 yield from _path_faults(pods, "database_url_file", file, writable=False)
+
+
+def _weights_faults(checkpoint: str, manifests: Manifests) -> Iterator[str]:
+    """The Job brings what is served, and the head waits for just that."""
+    jobs = [pods for pods in manifests.pods() if pods.owner == "Job/lingbot-weights"]
+    heads = [pods for pods in manifests.ray_pods() if pods.group == HEAD]
+    for pods in [*jobs, *heads]:
+        waits = pods.spec.get("initContainers", []) if pods.group else pods.spec["containers"]
+        if not any(checkpoint in word for c in waits for word in c.get("args", [])):
+            verb = "waits for" if pods.group else "brings"
+            yield f"{pods.owner}: {verb} other weights than pipeline.checkpoint {checkpoint}"
 
 
 def _may_run(selector: Object, manifests: Manifests) -> list[Pods]:

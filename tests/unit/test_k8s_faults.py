@@ -98,6 +98,14 @@ SERVE_CONFIG: list[Variant] = [
     ("one-node", SERVICE, f"{HEAD}/containers/0/ports/3/containerPort", 8001, "listens on 8000"),
     ("one-node", SERVICE, f"{HEAD}/containers/0/volumeMounts/3", REMOVE, "checkpoint"),
     ("one-node", SERVICE, f"{WORKER}/volumeMounts/4/readOnly", True, "data_dir"),
+    ("one-node", SERVICE, f"{HEAD}/initContainers/0/args/0", "/models/x/m.json", "waits for other"),
+    (
+        "one-node",
+        "Job/lingbot-weights",
+        "spec/template/spec/containers/0/args/6",
+        "--to=/models/act",
+        "brings other weights",
+    ),
 ]
 REFERENCES: list[Variant] = [
     ("one-node", SERVICE, f"{CLUSTER}/authOptions/secretName", "tokens", "no Secret tokens"),
