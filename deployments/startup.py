@@ -30,6 +30,13 @@ def loading(stage: Stage) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def compiling(stage: Stage) -> Iterator[None]:
+    """Around the run that makes a stage compile what it will run."""
+    with timed(LOAD_SECONDS, stage=stage.value, phase="compile"):
+        yield
+
+
 def version() -> str:
     """Of this project; `source` where it runs from its folder without being installed."""
     try:

@@ -11,7 +11,7 @@ from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
-from deployments.startup import loading
+from deployments.startup import compiling, loading
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import locate_checkpoint
 from model.types import (
@@ -45,6 +45,9 @@ class VAEDecoderStage:
                 dtype=self._thread.dtype,
                 compiled=config.compiled,
             )
+        if config.compiled:
+            with compiling(Stage.VAE_DECODER):
+                self._model.warm_up()
 
     async def decode(
         self, latents: Latents, keep_frames: bool

@@ -5,7 +5,7 @@ from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
-from deployments.startup import loading
+from deployments.startup import compiling, loading
 from model.checkpoint.layout import locate_checkpoint
 from model.types import FirstFrame, UInt8Array, VideoShape
 from model.vae_encoder import VAEEncoder
@@ -30,6 +30,9 @@ class VAEEncoderStage:
                 dtype=self._thread.dtype,
                 compiled=config.compiled,
             )
+        if config.compiled:
+            with compiling(Stage.VAE_ENCODER):
+                self._model.warm_up()
 
     async def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:
         """Latent of the image and the grey frames after it.

@@ -1,6 +1,7 @@
 """Loading the halves of the VAE, the scale of its latents, and how a clip is cut into chunks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,16 +9,15 @@ from torch import Tensor, nn
 from model.checkpoint.layout import CheckpointPaths, Layout
 from model.checkpoint.load import load_module
 from model.checkpoint.vae import VAEConfig, open_vae, published_vae_key, read_vae_config
-from model.types import LATENT_CHANNELS, TEMPORAL_STRIDE
+from model.types import LATENT_CHANNELS
 from model.vae_layers import PAST_FRAMES, channels_last
 from model.vae_network import DecoderHalf, EncoderHalf
 
-# Several latent frames at once fill a GPU where one is small; beyond this nothing is gained, and
-# a chunk's activations grow.
-_MAX_LATENTS_PER_CHUNK = 4
-_MAX_PIXELS_PER_CHUNK = 8_000_000
+# Latent frames after the first that go through the VAE at once: one leaves a GPU idle where the
+# levels are small, and with each more the activations grow.
+LATENTS_PER_CHUNK = 2
 
-RunHalf = Callable[..., tuple[Tensor, list[Tensor]]]
+RunHalf = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, list[Tensor]]]
 
 
 class LatentScale:
@@ -37,10 +37,22 @@ class LatentScale:
         return latent.float() * self._std + self._mean
 
 
-def latents_per_chunk(height: int, width: int) -> int:
-    """Latent frames after the first that go through the VAE at once, for a size in pixels."""
-    fitting = _MAX_PIXELS_PER_CHUNK // (TEMPORAL_STRIDE * height * width)
-    return max(1, min(_MAX_LATENTS_PER_CHUNK, fitting))
+def compile_half(half: nn.Module, backend: str | Callable[..., Any] = "inductor") -> RunHalf:
+    """The half through torch.compile: one graph for clips of every size.
+
+    Args:
+        half: An encoder's or a decoder's.
+        backend: As `torch.compile` takes it.
+    """
+    graph = torch.compile(half, backend=backend)
+
+    def run(chunk: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        for tensor in (chunk, *kept):
+            torch._dynamo.maybe_mark_dynamic(tensor, (3, 4))  # height and width, and nothing else
+        result: tuple[Tensor, list[Tensor]] = graph(chunk, kept)
+        return result
+
+    return run
 
 
 def first_settled_latent(config: VAEConfig) -> int:

@@ -7,8 +7,21 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.layout import CheckpointPaths
-from model.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, FloatArray, Frames, Latents
-from model.vae import LatentScale, RunHalf, latents_per_chunk, load_decoder_half
+from model.types import (
+    LATENT_CHANNELS,
+    SPATIAL_STRIDE,
+    TEMPORAL_STRIDE,
+    FloatArray,
+    Frames,
+    Latents,
+)
+from model.vae import (
+    LATENTS_PER_CHUNK,
+    LatentScale,
+    RunHalf,
+    compile_half,
+    load_decoder_half,
+)
 from model.vae_layers import channels_last
 from model.vae_network import DecoderHalf
 
@@ -46,13 +59,24 @@ class VAEDecoder:
             checkpoint: Where its weights lie.
             device: Where it runs.
             dtype: Of weights and arithmetic; published runs use float32.
-            compiled: Run it through torch.compile, once for the first clip size and once for any.
+            compiled: Run it through torch.compile; `warm_up` does so before the first clip.
 
         Raises:
             CheckpointError: The weights do not fit.
         """
         half, config = load_decoder_half(checkpoint, device=device, dtype=dtype)
-        return cls(half, LatentScale(config, device), torch.compile(half) if compiled else None)
+        return cls(half, LatentScale(config, device), compile_half(half) if compiled else None)
+
+    def warm_up(self, height: int = 480, width: int = 832) -> None:
+        """Decodes a short clip, so that no caller waits for the compiler.
+
+        Args:
+            height: Pixels; kernels are tuned for this size and serve all others too.
+            width: Pixels, other than the height: were they equal, the graph would rely on it.
+        """
+        latent = (1 + LATENTS_PER_CHUNK, height // SPATIAL_STRIDE, width // SPATIAL_STRIDE)
+        for _ in self.decode(Latents(np.zeros((LATENT_CHANNELS, *latent), np.float32))):
+            pass
 
     def decode(self, latents: Latents) -> Iterator[Frames]:
         """Frames as they leave the decoder: 1 for the first latent frame, then 4 for each.
@@ -78,19 +102,17 @@ class VAEDecoder:
         Yields:
             RGB [3, t, H, W] in [-1, 1] on the decoder's device, t = 1 and then a multiple of 4.
         """
-        _, total, height, width = latents.values.shape
-        step = latents_per_chunk(height * SPATIAL_STRIDE, width * SPATIAL_STRIDE)
         run = self._half if self._compiled is None else self._compiled
         # The first latent frame has no past: a graph of its own, not worth compiling.
         pixels, kept = self._half(self._chunk(latents.values[:, :1]), ())
         yield pixels[0].clamp(-1, 1)
-        for start in range(1, total, step):
-            values = latents.values[:, start : start + step]
+        for start in range(1, latents.values.shape[1], LATENTS_PER_CHUNK):
+            values = latents.values[:, start : start + LATENTS_PER_CHUNK]
             num_latents = values.shape[1]
             if (
                 self._compiled is not None
             ):  # for one length only; nothing before a frame depends on it
-                padding = ((0, 0), (0, step - num_latents), (0, 0), (0, 0))
+                padding = ((0, 0), (0, LATENTS_PER_CHUNK - num_latents), (0, 0), (0, 0))
                 values = np.pad(values, padding, mode="edge")
             pixels, kept = run(self._chunk(values), kept)
             yield pixels[0, :, : TEMPORAL_STRIDE * num_latents].clamp(-1, 1)

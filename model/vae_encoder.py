@@ -1,15 +1,17 @@
 """The first frame of a clip, as the latent condition of the DiT."""
 
+import numpy as np
 import torch
 
 from model.checkpoint.layout import CheckpointPaths
 from model.images import resize_image
 from model.types import TEMPORAL_STRIDE, FirstFrame, UInt8Array, VideoShape
 from model.vae import (
+    LATENTS_PER_CHUNK,
     LatentScale,
     RunHalf,
+    compile_half,
     first_settled_latent,
-    latents_per_chunk,
     load_encoder_half,
 )
 from model.vae_layers import channels_last
@@ -55,14 +57,24 @@ class VAEEncoder:
             checkpoint: Where its weights lie.
             device: Where it runs.
             dtype: Of weights and arithmetic; published runs use float32.
-            compiled: Run it through torch.compile, once for the first clip size and once for any.
+            compiled: Run it through torch.compile; `warm_up` does so before the first clip.
 
         Raises:
             CheckpointError: The weights do not fit.
         """
         half, config = load_encoder_half(checkpoint, device=device, dtype=dtype)
         scale, num_distinct = LatentScale(config, device), first_settled_latent(config) + 1
-        return cls(half, scale, num_distinct, torch.compile(half) if compiled else None)
+        return cls(half, scale, num_distinct, compile_half(half) if compiled else None)
+
+    def warm_up(self, height: int = 480, width: int = 832) -> None:
+        """Encodes a short clip, so that no caller waits for the compiler.
+
+        Args:
+            height: Pixels; kernels are tuned for this size and serve all others too.
+            width: Pixels, other than the height: were they equal, the graph would rely on it.
+        """
+        shape = VideoShape(1 + TEMPORAL_STRIDE * LATENTS_PER_CHUNK, height, width)
+        self.encode(np.zeros((height, width, 3), np.uint8), shape)
 
     @torch.inference_mode()
     def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:
@@ -78,10 +90,9 @@ class VAEEncoder:
         pixels = resize_image(image, shape.height, shape.width, self._device).unsqueeze(2)
         latent, kept = self._half(channels_last(pixels.to(self._dtype)), ())
         latents = [latent]
-        step = latents_per_chunk(shape.height, shape.width)
-        size = (1, 3, step * TEMPORAL_STRIDE, shape.height, shape.width)
+        size = (1, 3, LATENTS_PER_CHUNK * TEMPORAL_STRIDE, shape.height, shape.width)
         grey = channels_last(torch.zeros(size, device=self._device, dtype=self._dtype))
-        for _ in range(1, min(shape.latent_frames, self._num_distinct), step):
+        for _ in range(1, min(shape.latent_frames, self._num_distinct), LATENTS_PER_CHUNK):
             latent, kept = self._run(grey, kept)
             latents.append(latent)
         latents += [latent[:, :, -1:]] * (shape.latent_frames - self._num_distinct)

@@ -166,8 +166,10 @@ class Upsample(nn.Module):
                 past.skip(x_BCTHW)
             else:
                 x_BCTHW = _interleave(self.time_conv.run(x_BCTHW, past))
-        frames = F.interpolate(_fold_time(x_BCTHW), scale_factor=2.0, mode="nearest-exact")
-        return _unfold_time(self.resample[1](frames), x_BCTHW.shape[0])
+        frames = _fold_time(x_BCTHW)
+        size = [2 * extent for extent in frames.shape[2:]]  # a factor would be a float to compilers
+        doubled = F.interpolate(frames, size=size, mode="nearest-exact")
+        return _unfold_time(self.resample[1](doubled), x_BCTHW.shape[0])
 
 
 class Downsample(nn.Module):

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.checkpoint.vae import VAEConfig
 from model.types import Latents, VideoShape
-from model.vae import LatentScale, first_settled_latent
+from model.vae import LatentScale, compile_half, first_settled_latent
 from model.vae_decoder import VAEDecoder
 from model.vae_encoder import VAEEncoder
 from model.vae_layers import channels_last
@@ -22,34 +23,35 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
 ]
 GPU = torch.device("cuda")
+IMAGE = np.random.default_rng(0).integers(0, 256, (240, 416, 3), dtype=np.uint8)
 CONFIG = VAEConfig(96, (1, 2, 4, 4), 2, (False, True, True))
 
 
-def draw(half: nn.Module, dtype: torch.dtype) -> None:
+Half = TypeVar("Half", DecoderHalf, EncoderHalf)
+
+
+def draw(kind: type[Half], dtype: torch.dtype) -> Half:
     """Weights that keep activations near 1, the same for every dtype."""
+    with torch.device("meta"):
+        half = kind(CONFIG).to(dtype)
+    half.to_empty(device=GPU).requires_grad_(False).eval()
     generator = torch.Generator(GPU).manual_seed(0)
     for name, weight in half.named_parameters():
         drawn = torch.randn(weight.shape, generator=generator, device=GPU)
-        if name.endswith("gamma"):
-            drawn = 1 + 0.1 * drawn
-        else:
-            drawn = drawn / math.sqrt(drawn[0].numel() if drawn.ndim > 1 else 2500)
-        weight.data = channels_last(drawn.to(dtype))
-    half.requires_grad_(False).eval()
+        fan_in = drawn[0].numel() if drawn.ndim > 1 else 2500
+        weight.copy_(1 + 0.1 * drawn if name.endswith("gamma") else drawn / math.sqrt(fan_in))
+        weight.data = channels_last(weight.data)
+    return half
 
 
 def decoder(dtype: torch.dtype, *, compiled: bool = False) -> VAEDecoder:
-    with torch.device("meta"):
-        half = DecoderHalf(CONFIG)
-    draw(half, dtype)
-    return VAEDecoder(half, LatentScale(CONFIG, GPU), torch.compile(half) if compiled else None)
+    half = draw(DecoderHalf, dtype)
+    return VAEDecoder(half, LatentScale(CONFIG, GPU), compile_half(half) if compiled else None)
 
 
-def encoder(dtype: torch.dtype, num_distinct: int) -> VAEEncoder:
-    with torch.device("meta"):
-        half = EncoderHalf(CONFIG)
-    draw(half, dtype)
-    return VAEEncoder(half, LatentScale(CONFIG, GPU), num_distinct)
+def encoder(dtype: torch.dtype, num_distinct: int, *, compiled: bool = False) -> VAEEncoder:
+    half, scale = draw(EncoderHalf, dtype), LatentScale(CONFIG, GPU)
+    return VAEEncoder(half, scale, num_distinct, compile_half(half) if compiled else None)
 
 
 @contextmanager
@@ -92,8 +94,14 @@ def test_bytes_arrive_in_order_while_the_next_are_computed() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_grey_frames_settle_on_a_gpu_too(dtype: torch.dtype) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (240, 416, 3), dtype=np.uint8)
     shape = VideoShape(num_frames=161, height=240, width=416)
-    whole = encoder(dtype, 41).encode(image, shape).latent
-    stopped = encoder(dtype, first_settled_latent(CONFIG) + 1).encode(image, shape).latent
+    whole = encoder(dtype, 41).encode(IMAGE, shape).latent
+    stopped = encoder(dtype, first_settled_latent(CONFIG) + 1).encode(IMAGE, shape).latent
     np.testing.assert_allclose(stopped, whole, rtol=0, atol=1e-6)
+
+
+def test_a_compiled_encoder_agrees_with_a_plain_one() -> None:
+    shape = VideoShape(num_frames=25, height=240, width=416)
+    plain = encoder(torch.float32, 30).encode(IMAGE, shape).latent
+    ours = encoder(torch.float32, 30, compiled=True).encode(IMAGE, shape).latent
+    assert np.linalg.norm(ours - plain) <= 5e-3 * np.linalg.norm(plain)  # both with TF32
