@@ -1,6 +1,7 @@
 """From what a client sent to what the stages get: every check and default in one place."""
 
 import secrets
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,7 @@ def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
         sampler=_sampler(fields, config),
         seed=secrets.randbelow(2**31) if fields.seed is None else fields.seed,
         return_tensors=fields.return_tensors,
+        due_at_s=None if fields.deadline_s is None else time.time() + fields.deadline_s,
     )
     return Admitted(request, _notes(asked, shape, camera))
 
@@ -82,6 +84,7 @@ def new_job(admitted: Admitted, model_name: str) -> Job:
         seed=str(request.seed),
         num_inference_steps=request.sampler.num_inference_steps,
         notes=list(admitted.notes),
+        due_at_s=request.due_at_s,
     )
 
 

@@ -26,10 +26,12 @@ from model.config import DiTConfig, read_dit_config
 from model.errors import CheckpointError
 from model.verify import verify_weights
 
+# How long at most Serve's router sleeps before it looks again for a gang that is free.
+_GANG_BACKOFF_S = 0.1
 # Serve's default of 5 makes callers of quick stages wait in a back-off loop.
 _LIGHT_MAX_ONGOING = 100
-# The gang's own queue holds the next clip, so that no time passes between two.
-_CLIPS_PER_GANG = 2
+# A clip with its stages is one request, and there may be two and more for each gang.
+_PIPELINE_MAX_ONGOING = 10_000
 # The gateway answers polls beside the requests that wait for their clip.
 _GATEWAY_MAX_ONGOING = 1000
 # For a drained gateway to put back what it could not finish, before Serve kills it.
@@ -40,7 +42,8 @@ def build_pipeline(args: PipelineConfig) -> Application:
     """The DAG that makes clips; a checkpoint without the image branch leaves CLIP out.
 
     Args:
-        args: Read from YAML by Serve, or built in code.
+        args: Read from YAML by Serve, or built in code. Where a stage scales, `serve_config` says
+            so to Serve beside the arguments: what is in them restarts the gangs when it changes.
 
     Raises:
         CheckpointError: The checkpoint is incomplete or does not fit.
@@ -65,7 +68,13 @@ def build_pipeline(args: PipelineConfig) -> Application:
         root, args.vae_decoder, logs=args.logging
     )
     return pipeline_deployment(args).bind(
-        text_encoder, image_encoder, vae_encoder, denoiser, vae_decoder, logs=args.logging
+        text_encoder,
+        image_encoder,
+        vae_encoder,
+        denoiser,
+        vae_decoder,
+        gpus_per_gang=gang.size,
+        logs=args.logging,
     )
 
 
@@ -110,7 +119,7 @@ def pipeline_deployment(config: PipelineConfig) -> serve.Deployment:
     return _deployment(
         Pipeline,
         name=PIPELINE,
-        max_ongoing_requests=_LIGHT_MAX_ONGOING + config.max_ongoing_clips,
+        max_ongoing_requests=_PIPELINE_MAX_ONGOING,
         graceful_shutdown_timeout_s=config.longest_clip_s,
         ray_actor_options={"num_cpus": config.num_cpus, "label_selector": config.label_selector},
     )
@@ -129,7 +138,7 @@ def _stage(
             "num_gpus": config.num_gpus,
             "label_selector": config.label_selector,
         },
-        **_replicas(config),
+        num_replicas=config.num_replicas,
     )
 
 
@@ -138,21 +147,25 @@ def _gangs(config: PipelineConfig) -> serve.Deployment:
     return _deployment(
         DenoiserStage,
         name=Stage.DENOISER.value,
-        max_ongoing_requests=_CLIPS_PER_GANG,
+        max_ongoing_requests=clips_per_gang(config.denoiser),
+        request_router_config={"max_backoff_s": _GANG_BACKOFF_S},
         graceful_shutdown_timeout_s=config.longest_clip_s,
         placement_group_bundles=replica_bundles(gang),
         placement_group_strategy=gang.placement,
         # One selector holds for every bundle.
         placement_group_bundle_label_selector=[config.denoiser.label_selector],
         ray_actor_options={"num_cpus": gang.controller_cpus},
-        **_replicas(config.denoiser),
+        num_replicas=config.denoiser.num_replicas,
     )
 
 
-def _replicas(config: StageConfig | DenoiserConfig) -> dict[str, Any]:
-    if config.scaling is None:
-        return {"num_replicas": config.num_replicas}
-    return {"autoscaling_config": config.scaling.model_dump()}
+def clips_per_gang(config: DenoiserConfig) -> int:
+    """Clips that Serve gives a gang at once.
+
+    A lone gang has the next clip in its own queue, so that no time passes between two. Where there
+    are several, that clip would wait behind one that may take long while another gang is free.
+    """
+    return 1 if config.max_replicas > 1 else 2
 
 
 def _deployment(kind: type[Any], **options: Any) -> serve.Deployment:

@@ -56,6 +56,7 @@ class ArtifactStore:
             "sampler": asdict(request.sampler),
             "seed": request.seed,
             "return_tensors": request.return_tensors,
+            "due_at_s": request.due_at_s,
         }
         save_file(arrays, path, metadata={_REQUEST_KEY: json.dumps(scalars)})
 

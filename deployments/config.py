@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from autoscaling.config import StageScaling
+from autoscaling.config import GangScaling, StageScaling
 from cluster.config import GangConfig
 from cluster.logs import LogConfig
 from cluster.placement import replica_bundles
+from deployments.names import PIPELINE
 from deployments.presets import PRESETS, GenerationDefaults
 from model.errors import ConfigurationError
 from model.types import Solver
@@ -37,7 +38,7 @@ class StageConfig(_Settings):
 
     Args:
         num_replicas: How many, where `scaling` is absent.
-        scaling: Bounds for the autoscaler instead of a fixed number.
+        scaling: Bounds instead of a fixed number; the stage follows the gangs, which scale too.
         num_cpus: Reserved by each replica; fractions are allowed.
         num_gpus: Reserved by each replica; fractions share a GPU.
         device: Where the weights live.
@@ -83,13 +84,13 @@ class DenoiserConfig(_Settings):
 
     Args:
         num_replicas: Gangs, where `scaling` is absent.
-        scaling: Bounds for the autoscaler instead of a fixed number.
+        scaling: Bounds and knobs of the policy instead of a fixed number.
         gang: The ranks, and what their owner reserves.
         label_selector: Labels that the nodes of a gang must have.
     """
 
     num_replicas: int = Field(default=1, ge=1)
-    scaling: StageScaling | None = None
+    scaling: GangScaling | None = None
     gang: GangConfig = GangConfig()
     label_selector: LabelSelector = {}
 
@@ -132,6 +133,22 @@ class PipelineConfig(_Settings):
         """Every stage but the gangs."""
         return self.text_encoder, self.image_encoder, self.vae_encoder, self.vae_decoder
 
+    @property
+    def followers(self) -> dict[str, StageScaling]:
+        """The scaling of every stage but the gangs, by name, of those that scale."""
+        names = ("text_encoder", "image_encoder", "vae_encoder", "vae_decoder")
+        stages = zip(names, self.encoders_and_decoder, strict=True)
+        return {name: stage.scaling for name, stage in stages if stage.scaling is not None}
+
+    @model_validator(mode="after")
+    def _followers_have_a_leader(self) -> "PipelineConfig":
+        if self.followers and self.denoiser.scaling is None:
+            raise ValueError(
+                f"{', '.join(self.followers)} would follow the gangs, whose number is fixed; give "
+                "the denoiser scaling too, or these stages num_replicas"
+            )
+        return self
+
     @model_validator(mode="after")
     def _shares_leave_room_for_ranks(self) -> "PipelineConfig":
         gang = self.denoiser.gang
@@ -144,11 +161,6 @@ class PipelineConfig(_Settings):
                 "one GPU, or they could crowd out a rank"
             )
         return self
-
-    @property
-    def max_ongoing_clips(self) -> int:
-        """Each gang holds one clip and has the next at hand; one more encodes, one decodes."""
-        return 2 * self.denoiser.max_replicas + 2
 
 
 class GenerationOverrides(_Settings):
@@ -212,11 +224,13 @@ class GatewayConfig(_Settings):
         preset: Name in `deployments.presets.PRESETS`.
         defaults: Overrides of the preset.
         limits: The most that a request may ask for.
-        max_concurrent_jobs: Jobs handed to the pipeline at once: two per gang, one that encodes
-            and one that decodes keep every stage busy.
+        max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:
+            two for each, one that encodes and one that decodes keep every stage busy.
+        pipeline: Name of the Serve application that makes the clips.
         num_cpus: Reserved by the gateway.
         label_selector: Labels that its node must have.
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
+        report_interval_s: How often the pipeline hears what waits here.
         lease_s: How long a job stays with a gateway that no longer gives a sign of life.
         drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
         logging: How the gateway writes its log.
@@ -230,10 +244,12 @@ class GatewayConfig(_Settings):
     preset: str = "480*832"
     defaults: GenerationOverrides = GenerationOverrides()
     limits: Limits = Limits()
-    max_concurrent_jobs: int = Field(default=4, ge=1)
+    max_concurrent_jobs: int | None = Field(default=None, ge=1)
+    pipeline: str = PIPELINE
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = {}
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
+    report_interval_s: float = Field(default=1.0, gt=0)
     lease_s: float = Field(default=30.0, ge=2)
     drain_timeout_s: float = Field(default=3600.0, gt=0)
     logging: LogConfig = LogConfig()

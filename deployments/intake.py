@@ -18,7 +18,7 @@ class Intake:
     Args:
         store: Where jobs are written.
         artifacts: Where their inputs go.
-        max_jobs: Jobs that may wait or run, over all gateways.
+        max_jobs: Says how many jobs may wait or run, over all gateways.
         on_new: Called after a job was written.
     """
 
@@ -27,7 +27,7 @@ class Intake:
         store: JobStore,
         artifacts: ArtifactStore,
         *,
-        max_jobs: int,
+        max_jobs: Callable[[], int],
         on_new: Callable[[], None],
     ) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class Intake:
         if self._closed:
             raise DrainingError("the server is about to stop; send the request again later")
         unfinished = await asyncio.to_thread(self._store.num_unfinished)
-        if unfinished + self._num_admitting >= self._max_jobs:
+        if unfinished + self._num_admitting >= self._max_jobs():
             raise QueueFullError("too many videos wait; send the request again later")
 
     async def submit(self, job: Job, request: GenerateRequest) -> None:

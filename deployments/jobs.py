@@ -5,6 +5,8 @@ import time
 from sqlalchemy import JSON, Double, Engine, delete, func, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+from autoscaling.cost import latent_tokens
+from autoscaling.work import ClipWork
 from deployments.errors import JobNotFoundError
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
@@ -34,6 +36,7 @@ class Job(Tables):
     seed: Mapped[str]
     num_inference_steps: Mapped[int]
     notes: Mapped[list[str]] = mapped_column(JSON, default=list)
+    due_at_s: Mapped[float | None] = mapped_column(default=None)
     progress: Mapped[int] = mapped_column(default=0)
     stage: Mapped[str | None] = mapped_column(default=None)
     step: Mapped[int | None] = mapped_column(default=None)
@@ -55,6 +58,12 @@ class Job(Tables):
             "num_frames": self.num_frames,
             "num_inference_steps": self.num_inference_steps,
         }
+
+    @property
+    def work(self) -> ClipWork:
+        """What the clip will cost a gang, and when it is due."""
+        tokens = latent_tokens(self.num_frames, self.height, self.width)
+        return ClipWork(tokens, self.num_inference_steps, self.due_at_s)
 
     @property
     def is_over(self) -> bool:
@@ -122,6 +131,12 @@ class JobStore:
         unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
             return session.scalar(unfinished) or 0
+
+    def waiting(self) -> tuple[ClipWork, ...]:
+        """What the jobs that wait will cost, oldest first."""
+        queue = select(Job).where(Job.status == QUEUED).order_by(Job.number)
+        with self._session() as session:
+            return tuple(job.work for job in session.scalars(queue))
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job that waits or runs as failed, and takes it from whoever works on it.

@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 from deployments.app import build_gateway, build_pipeline, check_checkpoint
 from deployments.config import ServeConfig
 from deployments.names import GATEWAY, PIPELINE
-from deployments.serve_config import serve_logging
+from deployments.serve_config import serve_config, serve_logging
 from model.errors import LingBotError
 
 _POLL_S = 0.2
@@ -151,14 +153,37 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     logs = serve_logging(config.logging)
     serve.start(http_options={"host": host, "port": port}, logging_config=logs)
+    if config.pipeline.denoiser.scaling is None:
+        _deploy_built(config)
+    else:
+        deploy_file(config)
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{reachable}:{port}"
+
+
+def deploy_file(config: ServeConfig) -> None:
+    """Deploys both applications from the file that a cluster gets, or changes those that run.
+
+    An application's policy exists in this form only, and only with it does Serve tell a change that
+    needs a restart from one that does not. It costs processes that import and build each one.
+
+    Args:
+        config: The whole service; Serve's HTTP server keeps its address.
+    """
+    # Serve's own command does the same; the public way leads through the dashboard's server.
+    client = _get_global_client(raise_if_no_controller_running=True)
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate(serve_config(config)))
+
+
+def _deploy_built(config: ServeConfig) -> None:
+    logs = serve_logging(config.logging)
     gateway, pipeline = build_gateway(config.gateway), build_pipeline(config.pipeline)
     applications = [
         serve.RunTarget(gateway, name=GATEWAY, route_prefix="/", logging_config=logs),
         serve.RunTarget(pipeline, name=PIPELINE, route_prefix=None, logging_config=logs),
     ]
     serve.run_many(applications, wait_for_applications_running=False)
-    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return f"http://{reachable}:{port}"
 
 
 def wait_until_ready(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from autoscaling.cost import latent_tokens
+from autoscaling.work import ClipWork
 from deployments.ids import JobIds
 from model.types import CameraPath, FloatArray, SamplerSettings, UInt8Array, VideoShape
 
@@ -39,6 +41,7 @@ class GenerateRequest:
         sampler: How the noise is removed.
         seed: Of the initial noise.
         return_tensors: Whether latents and frames come back beside the MP4.
+        due_at_s: Unix time by which the clip should be done; None: whenever.
     """
 
     ids: JobIds
@@ -50,6 +53,14 @@ class GenerateRequest:
     sampler: SamplerSettings
     seed: int
     return_tensors: bool = False
+    due_at_s: float | None = None
+
+    @property
+    def work(self) -> ClipWork:
+        """What the clip will cost a gang, and when it is due."""
+        shape = self.shape
+        tokens = latent_tokens(shape.num_frames, shape.height, shape.width)
+        return ClipWork(tokens, self.sampler.num_inference_steps, self.due_at_s)
 
     @property
     def job_id(self) -> str:

@@ -1,13 +1,21 @@
-"""The DAG of one request: encoders side by side, then the gang, then the decoder."""
+"""The DAG of one request: encoders side by side, then the gang, then the decoder.
+
+The pipeline also knows all work, what it holds and what gateways tell it, and reports it to the
+policy of `deployments.stage_policy`: of all stages it alone always runs.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
+from autoscaling.followers import FollowerSettings
+from autoscaling.policy import GangSettings
+from autoscaling.work import ClipWork, Ledger, StepTimes
 from cluster.logs import LogConfig, get_logger
 from cluster.metrics import count, observe
 from deployments.calls import Answer, Handle, ask, stream
@@ -75,6 +83,7 @@ class Pipeline:
         vae_encoder: Handle of the stage.
         denoiser: Handle of the gangs.
         vae_decoder: Handle of the stage.
+        gpus_per_gang: GPUs of a gang, for predicting what clips cost.
         logs: How the replica writes its log.
     """
 
@@ -85,6 +94,7 @@ class Pipeline:
         vae_encoder: Handle,
         denoiser: Handle,
         vae_decoder: Handle,
+        gpus_per_gang: int,
         logs: LogConfig,
     ) -> None:
         configure_replica_logging(logs, PIPELINE)
@@ -93,7 +103,35 @@ class Pipeline:
         self._vae_encoder = vae_encoder
         self._denoiser = denoiser
         self._vae_decoder = vae_decoder
+        self._ledger = Ledger(StepTimes(gpus_per_gang))
+        self._gangs: GangSettings | None = None
+        self._followers: dict[str, FollowerSettings] = {}
         announce(PIPELINE)
+
+    def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Takes the policy's knobs; Serve calls it with them in mid-work, and nothing restarts.
+
+        Args:
+            user_config: Fields of `GangSettings` under "gangs", and of `FollowerSettings` by
+                stage under "followers".
+        """
+        self._gangs = GangSettings(**user_config["gangs"])
+        followers = user_config["followers"]
+        self._followers = {stage: FollowerSettings(**each) for stage, each in followers.items()}
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the policy hears; Serve asks for it where stages scale."""
+        if self._gangs is None:
+            return {}
+        return self._ledger.report(time.time(), self._gangs, self._followers).as_stats()
+
+    async def tell_queue(self, clips: tuple[ClipWork, ...]) -> None:
+        """Notes what waits before the stages, in its order; it replaces what was told before.
+
+        Args:
+            clips: What was not handed over yet.
+        """
+        self._ledger.tell_queue(clips, time.time())
 
     async def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, as the text encoder counts them."""
@@ -118,22 +156,33 @@ class Pipeline:
             GangError: The ranks were lost.
         """
         bind_contextvars(**request.ids.log_fields())
-        encodings = self._encode(request)
-        async with aclosing(_finish(encodings)) as events:
-            async for event in events:
-                yield event
         latents: Latents | None = None
-        async with aclosing(self._denoise(request, encodings)) as items:
-            async for item in items:
-                if isinstance(item, Latents):
-                    latents = item
-                    note_latents(latents)
-                else:
-                    yield item
+        self._ledger.admit(request.ids.work_id, request.work)
+        try:
+            async with aclosing(self._make_latents(request)) as items:
+                async for item in items:
+                    if isinstance(item, Latents):
+                        latents = item
+                        note_latents(latents)
+                    else:
+                        yield item
+        finally:
+            self._ledger.end(request.ids.work_id)
         assert latents is not None, "the gang ended a clip without its latents"
         async with aclosing(self._decode(request, latents)) as decoded:
             async for decoded_item in decoded:
                 yield decoded_item
+
+    async def _make_latents(
+        self, request: GenerateRequest
+    ) -> AsyncGenerator[StageEvent | Latents, None]:
+        encodings = self._encode(request)
+        async with aclosing(_finish(encodings)) as events:
+            async for event in events:
+                yield event
+        async with aclosing(self._denoise(request, encodings)) as items:
+            async for item in items:
+                yield item
 
     def _encode(self, request: GenerateRequest) -> _Encodings:
         encoder = self._image_encoder
@@ -169,6 +218,7 @@ class Pipeline:
         async with aclosing(denoised) as items:
             async for item in items:
                 if isinstance(item, Step):
+                    self._ledger.step(request.ids.work_id, item.index, time.time())
                     yield clock.event(StageState.STEP, item.index, item.total)
                 else:
                     yield item

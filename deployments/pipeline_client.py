@@ -4,30 +4,34 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from autoscaling.work import ClipWork
 from deployments.calls import Handle, ask, stream
 from deployments.errors import PipelineUnavailableError
 from deployments.messages import GenerateRequest, Stage, StageEvent, VideoResult
-from deployments.names import PIPELINE
 from model.types import DenoiserFacts
 
 _POLL_S = 0.5
-# Of ray.serve.schema.ApplicationStatus and DeploymentStatus, which are strings.
-_RUNNING, _HEALTHY = "RUNNING", "HEALTHY"
+# Of Serve's ApplicationStatus, DeploymentStatus and ReplicaState, which are strings.
+_RUNNING = "RUNNING"
+_SERVING = ("HEALTHY", "UPSCALING", "DOWNSCALING")
 
 
 class PipelineClient:
     """Finds the pipeline when it is there and says so when it is not.
 
     Args:
+        application: Name of the application that makes the clips.
         timeout_s: Longest wait for a short answer.
     """
 
-    def __init__(self, *, timeout_s: float) -> None:
+    def __init__(self, application: str, *, timeout_s: float) -> None:
+        self._application = application
         self._timeout_s = timeout_s
         self._handle: Handle | None = None
         self._facts: tuple[float, DenoiserFacts] | None = None
@@ -59,6 +63,28 @@ class PipelineClient:
             raise PipelineUnavailableError("the text encoder does not answer yet") from error
         return count
 
+    async def tell_queue(self, clips: tuple[ClipWork, ...]) -> None:
+        """Tells the pipeline what waits here, in its order.
+
+        Raises:
+            PipelineUnavailableError: No answer in time.
+        """
+        handle = await self._pipeline()
+        try:
+            told = _answer(handle.tell_queue, clips)
+            await asyncio.wait_for(told, self._timeout_s)
+        except (asyncio.TimeoutError, RayError, RayServeException) as error:
+            raise PipelineUnavailableError("the pipeline does not answer") from error
+
+    async def num_gangs(self) -> int:
+        """Gangs that run, as Serve counts them; 0 without a pipeline."""
+        status = await asyncio.to_thread(serve.status)
+        application = status.applications.get(self._application)
+        if application is None or Stage.DENOISER not in application.deployments:
+            return 0
+        states = application.deployments[Stage.DENOISER].replica_states
+        return sum(number for state, number in states.items() if state == _RUNNING)
+
     async def deployed(self) -> None:
         """Returns once there is a pipeline to talk to, however long that takes."""
         while True:
@@ -71,13 +97,13 @@ class PipelineClient:
     async def not_ready(self) -> list[str]:
         """Why the pipeline cannot serve; empty when it can."""
         status = await asyncio.to_thread(serve.status)
-        application = status.applications.get(PIPELINE)
+        application = status.applications.get(self._application)
         if application is None:
             return ["the pipeline is not deployed"]
         reasons = [
             f"{name}: {deployment.status.value.lower()} {deployment.message}".strip()
             for name, deployment in application.deployments.items()
-            if deployment.status != _HEALTHY
+            if deployment.status not in _SERVING
         ]
         if application.status != _RUNNING and not reasons:
             state = application.status.value.lower()
@@ -91,7 +117,7 @@ class PipelineClient:
         gang: a question waits for a place beside one as a clip does, and would wake up a first.
         """
         status = await asyncio.to_thread(serve.status)
-        application = status.applications.get(PIPELINE)
+        application = status.applications.get(self._application)
         if application is None:
             return None
         deployed_s = application.last_deployed_time_s
@@ -114,12 +140,11 @@ class PipelineClient:
     async def _pipeline(self) -> Handle:
         if self._handle is None:
             try:
-                self._handle = await asyncio.to_thread(serve.get_app_handle, PIPELINE)
+                self._handle = await asyncio.to_thread(serve.get_app_handle, self._application)
             except RayServeException as error:
                 raise PipelineUnavailableError("the pipeline is not deployed") from error
         return self._handle
 
 
-async def _answer(method: Handle, *args: object) -> int:
-    count: int = await ask(method, *args)
-    return count
+async def _answer(method: Handle, *args: object) -> Any:
+    return await ask(method, *args)

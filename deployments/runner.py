@@ -38,7 +38,8 @@ class JobRunner:
         artifacts: Where their files go.
         pipeline: What makes the clips.
         tracing: Where their traces go.
-        max_in_progress: Jobs handed to the pipeline at once, over all gateways.
+        max_in_progress: Jobs handed to the pipeline at once, over all gateways, until
+            `set_max_in_progress`.
         renew_s: Time between two renewals of the leases.
     """
 
@@ -71,6 +72,18 @@ class JobRunner:
     def start(self) -> None:
         """Begins to claim jobs."""
         self._loop = asyncio.create_task(self._work(), name="claims")
+
+    @property
+    def max_in_progress(self) -> int:
+        """Jobs handed to the pipeline at once, over all gateways."""
+        return self._max_in_progress
+
+    def set_max_in_progress(self, max_in_progress: int) -> None:
+        """Changes how many jobs the pipeline gets at once; those that it has stay there."""
+        grows = max_in_progress > self._max_in_progress
+        self._max_in_progress = max_in_progress
+        if grows:
+            self.wake()
 
     def wake(self) -> None:
         """Looks for waiting jobs now, not only at the next turn."""

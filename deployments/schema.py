@@ -59,6 +59,8 @@ class VideoCreate(_Body):
         camera: Where the camera goes.
         input_reference: The first frame, unless it is uploaded as a file.
         return_tensors: Whether `/content?variant=tensors` will have latents and frames.
+        deadline_s: Seconds from now within which the clip should be done; gangs are added in time
+            for it where there is room. A clip that is late is still made.
     """
 
     prompt: str = Field(min_length=1)
@@ -78,6 +80,7 @@ class VideoCreate(_Body):
     camera: CameraBody | None = None
     input_reference: ImageReference | None = None
     return_tensors: bool = False
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> "VideoCreate":
@@ -105,6 +108,7 @@ class VideoBody(BaseModel):
         total_steps: Steps it has.
         stage_durations: Seconds of each finished stage.
         notes: What was changed of the request, such as frames capped by the camera path.
+        due_at: When the clip should be done, if a deadline was asked for.
     """
 
     id: str
@@ -129,6 +133,7 @@ class VideoBody(BaseModel):
     total_steps: int | None
     stage_durations: dict[str, float]
     notes: list[str]
+    due_at: int | None
 
     @classmethod
     def of(cls, job: Job) -> "VideoBody":
@@ -156,6 +161,7 @@ class VideoBody(BaseModel):
                 "total_steps": job.total_steps,
                 "stage_durations": job.stage_durations,
                 "notes": job.notes,
+                "due_at": None if job.due_at_s is None else int(job.due_at_s),
             }
         )
 

@@ -14,6 +14,7 @@ from deployments.config import GatewayConfig
 from deployments.create_body import CreateBody
 from deployments.database import open_database
 from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.hand_over import HandOver
 from deployments.ids import JobIds
 from deployments.intake import Intake
 from deployments.jobs import COMPLETED, FAILED, Job, JobStore
@@ -45,26 +46,35 @@ class VideoService:
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._tracing = Tracing(config.tracing)
-        self._pipeline = PipelineClient(timeout_s=config.pipeline_timeout_s)
+        self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
+        fixed = config.max_concurrent_jobs
         self._runner = JobRunner(
             self._store,
             Claims(engine, _unique_name(), lease_s=config.lease_s),
             self._artifacts,
             self._pipeline,
             self._tracing,
-            max_in_progress=config.max_concurrent_jobs,
+            max_in_progress=0 if fixed is None else fixed,
             renew_s=config.lease_s / _RENEWALS_PER_LEASE,
         )
         self._intake = Intake(
             self._store,
             self._artifacts,
-            max_jobs=config.max_concurrent_jobs + config.limits.max_queued_jobs,
+            max_jobs=lambda: self._runner.max_in_progress + config.limits.max_queued_jobs,
             on_new=self._runner.wake,
+        )
+        self._hand_over = HandOver(
+            self._store,
+            self._runner,
+            self._pipeline,
+            interval_s=config.report_interval_s,
+            follow_gangs=fixed is None,
         )
 
     def start(self) -> None:
         """Begins to claim jobs, those of earlier gateways first."""
         self._runner.start()
+        self._hand_over.start()
 
     async def create(self, body: CreateBody, ids: JobIds) -> Job:
         """Checks a request and queues its job under the given names.

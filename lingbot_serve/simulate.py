@@ -21,6 +21,7 @@ from autoscaling.simulator.trace import (
     burst_arrivals,
     diurnal_arrivals,
     draw_costs,
+    draw_deadlines,
     poisson_arrivals,
     read_trace,
 )
@@ -34,6 +35,7 @@ _MADE_UP: dict[str, _Arrivals] = {
     "diurnal": diurnal_arrivals,
 }
 _HOUR_S = 3600.0
+_HEADINGS = ("wait (s)", "p50", "p95", "p99", "hits", "GPU-h", "used", "steps", "turns", "lost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class SimulationSettings:
         num_jobs: Clips of a made-up trace.
         load: Mean work of a made-up trace, over what the GPUs can do.
         num_gpus: GPUs there are.
+        deadlines: Whether two thirds of a made-up trace's clips have one.
         gang_size: GPUs that make one clip.
         cold_start_s: Until a gang is loaded.
         node_mtbf_h: Mean hours between losses of one node; None: none is lost.
@@ -59,6 +62,7 @@ class SimulationSettings:
     num_jobs: int
     load: float
     num_gpus: int
+    deadlines: bool
     gang_size: int
     cold_start_s: float
     node_mtbf_h: float | None
@@ -108,7 +112,11 @@ def make_trace(settings: SimulationSettings) -> Trace:
     rng = np.random.default_rng(settings.seed)
     gpu_s = draw_costs(settings.num_jobs, settings.gang_size, rng)
     rate_per_s = settings.load * settings.num_gpus / float(gpu_s.mean())
-    return Trace(_MADE_UP[settings.trace](settings.num_jobs, rate_per_s, rng), gpu_s)
+    arrival_s = _MADE_UP[settings.trace](settings.num_jobs, rate_per_s, rng)
+    if not settings.deadlines:
+        return Trace(arrival_s, gpu_s)
+    due_s = draw_deadlines(arrival_s, gpu_s, settings.gang_size, rng)
+    return Trace(arrival_s, gpu_s, due_s)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -119,7 +127,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in ("wait (s)", "p50", "p95", "p99", "GPU-hours", "used", "steps", "turns", "lost"):
+    for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
     for name, report in comparison.reports.items():
@@ -127,6 +135,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         table.add_row(
             name,
             *(f"{seconds:.0f}" for seconds in (wait.p50_s, wait.p95_s, wait.p99_s)),
+            _hits(report.deadline_hits),
             f"{report.gpu_hours:.0f}",
             f"{report.utilisation:.0%}",
             str(report.scale_ups + report.scale_downs),
@@ -137,10 +146,17 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     bounds = comparison.bounds
     waits = (bounds.wait.p50_s, bounds.wait.p95_s, bounds.wait.p99_s)
     table.add_row(
-        "clairvoyant", *(f"{seconds:.0f}" for seconds in waits), f"{bounds.plan_gpu_hours:.0f}"
+        "clairvoyant",
+        *(f"{seconds:.0f}" for seconds in waits),
+        _hits(bounds.deadline_hits),
+        f"{bounds.plan_gpu_hours:.0f}",
     )
     console.print(table)
     console.print(f"the clips alone take {bounds.least_gpu_hours:.0f} GPU-hours")
+
+
+def _hits(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def as_json(settings: SimulationSettings, comparison: Comparison) -> str:

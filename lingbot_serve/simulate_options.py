@@ -23,13 +23,17 @@ TraceName = Annotated[
         "--trace",
         metavar="poisson|bursts|diurnal|FILE",
         help="Made up, or a file of JSON lines: arrival_s with gpu_s, or with num_frames, "
-        "height, width and num_steps.",
+        "height, width and num_steps; deadline_s if there is one.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Clips of a made-up trace.")]
 Load = Annotated[
     float,
     typer.Option(min=0.001, max=5, help="Of a made-up trace: mean work over what the GPUs can."),
+]
+Deadlines = Annotated[
+    bool,
+    typer.Option(help="Whether two thirds of a made-up trace's clips are due at some time."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the trace and of the losses.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

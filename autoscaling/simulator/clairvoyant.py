@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoscaling.simulator.engine import FleetSettings
+from autoscaling.simulator.queue import punctuality
 from autoscaling.simulator.trace import Floats, Trace
 
 
@@ -18,11 +19,16 @@ class Clairvoyant:
         plan_gpu_s: GPU-seconds of a plan with these waits: gangs loaded just in time, and kept
             through a gap where that is cheaper than loading again.
         least_gpu_s: GPU-seconds of the clips alone; no policy needs less.
+        num_due: Clips with a deadline.
+        num_punctual: Of these, done in time with these waits: in this order of service nobody
+            has more.
     """
 
     wait_s: Floats
     plan_gpu_s: float
     least_gpu_s: float
+    num_due: int
+    num_punctual: int
 
 
 def foresee(trace: Trace, settings: FleetSettings) -> Clairvoyant:
@@ -39,10 +45,14 @@ def foresee(trace: Trace, settings: FleetSettings) -> Clairvoyant:
     starts_s = _earliest_starts(trace.arrival_s, gang_s, settings.max_gangs)
     unused_s = _cheapest_gaps(starts_s, gang_s, settings.cold_start_s)
     least_gpu_s = float(trace.gpu_s.sum())
+    wait_s = starts_s - trace.arrival_s
+    num_due, num_punctual = punctuality(trace, wait_s, settings.gang_size)
     return Clairvoyant(
-        wait_s=starts_s - trace.arrival_s,
+        wait_s=wait_s,
         plan_gpu_s=least_gpu_s + unused_s * settings.gang_size,
         least_gpu_s=least_gpu_s,
+        num_due=num_due,
+        num_punctual=num_punctual,
     )
 
 

@@ -79,7 +79,10 @@ def woken(signal: Signal) -> int:
 
 
 class WorkController:
-    """The project's policy, with Serve's delays at 0."""
+    """The project's policy, with Serve's delays at 0.
+
+    No clip is handed over while no gang runs, so that Serve does not wake one by itself.
+    """
 
     def __init__(self, settings: GangSettings) -> None:
         self._settings = settings
@@ -88,8 +91,6 @@ class WorkController:
 
     def target(self, seen: Observation) -> int:
         """Gangs there should be from now on."""
-        if wakes_up(seen):
-            return woken(seen.signal)
         decision = decide(seen.signal, self._state, self._settings)
         self._state = decision.state
         none = Delays(0.0, 0.0)

@@ -10,9 +10,8 @@ import numpy as np
 from autoscaling.policy import Signal
 from autoscaling.simulator.controllers import Controller, Observation
 from autoscaling.simulator.fleet import Fleet, Slot
+from autoscaling.simulator.queue import Queue, punctuality
 from autoscaling.simulator.trace import DAY_S, Floats, Trace
-
-_MEAN_WEIGHT = 0.02  # of the newest clip in the mean cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,8 @@ class Outcome:
         lost_runs: Runs broken off.
         targets: The gangs wanted, each time that changed.
         peak_gangs: Most gangs at once.
+        num_due: Clips with a deadline.
+        num_punctual: Of these, done in time.
     """
 
     wait_s: Floats
@@ -83,6 +84,8 @@ class Outcome:
     lost_runs: int
     targets: tuple[int, ...]
     peak_gangs: int
+    num_due: int
+    num_punctual: int
 
 
 class _Event(IntEnum):
@@ -115,11 +118,12 @@ class _Simulation:
         self, trace: Trace, settings: FleetSettings, controller: Controller, seed: int
     ) -> None:
         self._settings, self._controller = settings, controller
+        self._trace = trace
         self._rng = np.random.default_rng(seed)
         self._arrival_s: list[float] = trace.arrival_s.tolist()
         self._gpu_s: list[float] = trace.gpu_s.tolist()
         self._fleet = Fleet(settings.max_gangs, max(1, settings.node_gpus // settings.gang_size))
-        self._queue: deque[int] = deque()
+        self._queue = Queue(trace, settings.gang_size)
         self._start_s = [-1.0] * len(trace)
         self._jobs = [-1] * settings.max_gangs
         self._since_s = [0.0] * settings.max_gangs
@@ -127,7 +131,6 @@ class _Simulation:
         self._now_s = 0.0
         self._num_arrived = self._num_done = 0
         self._ends_s = 0.0  # sum over the busy gangs
-        self._clip_gpu_s: float | None = None
         self._request_s = 0.0  # integral of the clips that wait or run
         self._windows: deque[tuple[float, float]] = deque([(0.0, 0.0)])
         self._held_gpu_s = self._useful_gpu_s = self._lost_gpu_s = self._loading_gpu_s = 0.0
@@ -142,7 +145,7 @@ class _Simulation:
             if arrived < num_jobs and arrivals[arrived] <= events[0][0]:
                 self._advance(arrivals[arrived])
                 self._num_arrived += 1
-                self._queue.append(arrived)
+                self._queue.arrive()
                 self._start_clips()
             else:
                 time_s, kind, slot, epoch = heapq.heappop(events)
@@ -188,7 +191,7 @@ class _Simulation:
             slot = self._fleet.take()
             if slot is None:
                 return
-            job = queue.popleft()
+            job = queue.take()
             gpu_s = self._gpu_s[job]
             end_s = self._now_s + gpu_s / self._settings.gang_size
             self._jobs[slot], self._since_s[slot], self._start_s[job] = (
@@ -197,8 +200,6 @@ class _Simulation:
                 self._now_s,
             )
             self._ends_s += end_s
-            mean = self._clip_gpu_s
-            self._clip_gpu_s = gpu_s if mean is None else mean + _MEAN_WEIGHT * (gpu_s - mean)
             self._push(end_s, _Event.DONE, slot)
 
     def _finish(self, slot: int) -> None:
@@ -214,20 +215,21 @@ class _Simulation:
             self._fleet.target = target
             self._targets.append(target)
             self._settle()
-        elif target == 0 and self._queue and self._now_s - self._arrival_s[self._queue[0]] > DAY_S:
+        elif target == 0 and self._queue and self._now_s - self._queue.oldest_s > DAY_S:
             raise ValueError("a clip has waited for a day, and the policy wants no gang")
         self._push(self._now_s + self._settings.tick_s, _Event.TICK)
 
     def _observe(self) -> Observation:
         fleet, gang_size = self._fleet, self._settings.gang_size
+        held_gpu_s = max(0.0, self._ends_s - fleet.num_busy * self._now_s) * gang_size
         signal = Signal(
             now_s=self._now_s,
             running_gangs=fleet.num_running,
             target_gangs=fleet.target,
             busy_gangs=fleet.num_busy,
-            held_gpu_s=max(0.0, self._ends_s - fleet.num_busy * self._now_s) * gang_size,
-            queued_clips=len(self._queue),
-            clip_gpu_s=self._clip_gpu_s,
+            work_gpu_s=held_gpu_s + self._queue.gpu_s,
+            num_clips=fleet.num_busy + len(self._queue),
+            due=self._queue.most_pressing(self._now_s, held_gpu_s),
             min_gangs=self._settings.min_gangs,
             max_gangs=self._settings.max_gangs,
         )
@@ -268,7 +270,7 @@ class _Simulation:
         self._ends_s -= self._since_s[slot] + clip_s
         self._lost_gpu_s += self._gang_gpu_s(slot)
         self._lost_runs += 1
-        self._queue.appendleft(job)
+        self._queue.put_back(job)
 
     def _plan_loss(self) -> None:
         mtbf_s = self._settings.node_mtbf_s
@@ -284,8 +286,10 @@ class _Simulation:
         heapq.heappush(self._events, (time_s, int(kind), slot, self._fleet.epochs[slot]))
 
     def _outcome(self) -> Outcome:
+        wait_s = np.array(self._start_s) - self._trace.arrival_s
+        num_due, num_punctual = punctuality(self._trace, wait_s, self._settings.gang_size)
         return Outcome(
-            wait_s=np.array(self._start_s) - np.array(self._arrival_s),
+            wait_s=wait_s,
             end_s=self._now_s,
             held_gpu_s=self._held_gpu_s,
             useful_gpu_s=self._useful_gpu_s,
@@ -294,4 +298,6 @@ class _Simulation:
             lost_runs=self._lost_runs,
             targets=tuple(self._targets),
             peak_gangs=self._peak_gangs,
+            num_due=num_due,
+            num_punctual=num_punctual,
         )

@@ -45,6 +45,8 @@ class Report:
         peak_gangs: Most gangs at once.
         lost_runs: Runs of a clip that a lost node broke off.
         cost: GPU-hours times the price of one.
+        num_due: Clips with a deadline.
+        deadline_hits: Share of these that were done in time; None without any.
     """
 
     wait: Waits
@@ -59,6 +61,8 @@ class Report:
     peak_gangs: int
     lost_runs: int
     cost: float
+    num_due: int
+    deadline_hits: float | None
 
 
 def summarise(outcome: Outcome, price_per_gpu_hour: float) -> Report:
@@ -83,7 +87,13 @@ def summarise(outcome: Outcome, price_per_gpu_hour: float) -> Report:
         peak_gangs=outcome.peak_gangs,
         lost_runs=outcome.lost_runs,
         cost=gpu_hours * price_per_gpu_hour,
+        num_due=outcome.num_due,
+        deadline_hits=_share(outcome.num_punctual, outcome.num_due),
     )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,7 @@ class Bounds:
     wait: Waits
     plan_gpu_hours: float
     least_gpu_hours: float
+    deadline_hits: float | None
 
 
 def summarise_bounds(known: Clairvoyant) -> Bounds:
@@ -101,4 +112,5 @@ def summarise_bounds(known: Clairvoyant) -> Bounds:
         wait=Waits.of(known.wait_s),
         plan_gpu_hours=known.plan_gpu_s / _HOUR_S,
         least_gpu_hours=known.least_gpu_s / _HOUR_S,
+        deadline_hits=_share(known.num_punctual, known.num_due),
     )

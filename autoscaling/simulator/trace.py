@@ -23,10 +23,12 @@ class Trace:
     Args:
         arrival_s: When each arrives, never falling, [N].
         gpu_s: GPU-seconds that each takes on a gang, positive, [N].
+        due_s: When each should be done, infinite where that does not matter, [N]; None: nowhere.
     """
 
     arrival_s: Floats
     gpu_s: Floats
+    due_s: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.arrival_s.shape != self.gpu_s.shape or self.arrival_s.ndim != 1:
@@ -37,6 +39,8 @@ class Trace:
             raise ValueError("arrivals and costs must be finite")
         if (np.diff(self.arrival_s) < 0).any() or self.arrival_s[0] < 0 or (self.gpu_s <= 0).any():
             raise ValueError("arrivals must be sorted and not negative, costs positive")
+        if self.due_s is not None and not (self.due_s > self.arrival_s).all():
+            raise ValueError("each clip must be due after its arrival")
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -70,6 +74,9 @@ MIXED = (
     ClipKind(161, 720, 1280, 70, 0.03),
 )
 
+# An assumption as well: somebody waits for a third of the clips, a third may take a while.
+DEADLINES = ((180.0, 0.33), (900.0, 0.33), (math.inf, 0.34))
+
 
 def draw_costs(
     num_jobs: int,
@@ -89,6 +96,31 @@ def draw_costs(
     ]
     shares = np.array([kind.share for kind in mix])
     return rng.choice(np.array(costs), size=num_jobs, p=shares / shares.sum())
+
+
+def draw_deadlines(
+    arrival_s: Floats,
+    gpu_s: Floats,
+    gang_size: int,
+    rng: np.random.Generator,
+    *,
+    mix: Sequence[tuple[float, float]] = DEADLINES,
+) -> Floats:
+    """When clips should be done: their own time on a gang after a patience drawn from a mix.
+
+    Args:
+        arrival_s: When each arrives, [N].
+        gpu_s: What each takes, [N].
+        gang_size: GPUs of a gang.
+        rng: Source of chance.
+        mix: (patience in seconds, share of the jobs); an infinite one is best effort.
+
+    Returns:
+        Moments, infinite for best effort, [N].
+    """
+    patience_s, shares = np.array(mix).T
+    waits_s = rng.choice(patience_s, size=len(arrival_s), p=shares / shares.sum())
+    return np.asarray(arrival_s + gpu_s / gang_size + waits_s)
 
 
 def poisson_arrivals(num_jobs: int, rate_per_s: float, rng: np.random.Generator) -> Floats:
@@ -156,14 +188,15 @@ def _with_rate(num_jobs: int, lengths_s: Floats, rates: Floats, rng: np.random.G
 def read_trace(path: Path, gang_size: int, *, model: CostModel | None = None) -> Trace:
     """A recorded trace: one JSON object a line, in any order.
 
-    Each has `arrival_s` and either `gpu_s` or all of `num_frames`, `height`, `width`, `num_steps`.
-    Arrivals are shifted so that the first is at 0.
+    Each has `arrival_s` and either `gpu_s` or all of `num_frames`, `height`, `width`, `num_steps`,
+    and may have `deadline_s`, counted from its arrival. Arrivals are shifted so that the first is
+    at 0.
 
     Raises:
         ValueError: A line cannot be read; it is named.
     """
     model = model or CostModel()
-    jobs: list[tuple[float, float]] = []
+    jobs: list[tuple[float, float, float]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
             try:
@@ -173,13 +206,18 @@ def read_trace(path: Path, gang_size: int, *, model: CostModel | None = None) ->
     if not jobs:
         raise ValueError(f"{path} has no jobs")
     jobs.sort()
-    arrivals, costs = np.array(jobs, dtype=np.float64).T
-    return Trace(arrivals - arrivals[0], costs.copy())
+    arrivals, costs, deadlines = np.array(jobs, dtype=np.float64).T
+    arrivals = arrivals - arrivals[0]
+    due_s = arrivals + deadlines if np.isfinite(deadlines).any() else None
+    return Trace(arrivals, costs.copy(), due_s)
 
 
-def _read_job(line: str, gang_size: int, model: CostModel) -> tuple[float, float]:
+def _read_job(line: str, gang_size: int, model: CostModel) -> tuple[float, float, float]:
     job = json.loads(line)
+    arrival_s = float(job["arrival_s"])
+    deadline_s = float(job["deadline_s"]) if "deadline_s" in job else math.inf
     if "gpu_s" in job:
-        return float(job["arrival_s"]), float(job["gpu_s"])
+        return arrival_s, float(job["gpu_s"]), deadline_s
     tokens = latent_tokens(int(job["num_frames"]), int(job["height"]), int(job["width"]))
-    return float(job["arrival_s"]), model.clip_gpu_s(tokens, int(job["num_steps"]), gang_size)
+    gpu_s = model.clip_gpu_s(tokens, int(job["num_steps"]), gang_size)
+    return arrival_s, gpu_s, deadline_s

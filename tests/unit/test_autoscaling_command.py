@@ -29,6 +29,8 @@ def test_json_holds_both_policies_and_the_bounds(trace):
         assert report["bounds"]["wait"]["p95_s"] <= each["wait"]["p95_s"]
         assert report["bounds"]["least_gpu_hours"] <= each["gpu_hours"]
         assert each["cost"] == pytest.approx(2.5 * each["gpu_hours"])
+        assert 250 < each["num_due"] < 400
+        assert each["deadline_hits"] <= report["bounds"]["deadline_hits"]
 
 
 def test_seed_decides():

@@ -1,12 +1,8 @@
 """Predicted costs against published FLOPs and measured times, and what steps teach."""
 
-import math
-
 import pytest
 
 from autoscaling.cost import CostModel, StepTimeCorrection, latent_tokens
-from autoscaling.policy import BUSY, CLIP_GPU_S, REMAINING_GPU_S
-from autoscaling.work import GangWork
 
 SIZES = [(81, 480, 832), (161, 480, 832), (81, 720, 1280), (161, 720, 1280), (961, 480, 832)]
 
@@ -79,33 +75,3 @@ def test_step_without_duration_is_refused(predicted_s, measured_s):
 def test_weight_must_be_a_share():
     with pytest.raises(ValueError, match="weight"):
         StepTimeCorrection(weight=0)
-
-
-def test_gang_reports_what_is_left_to_do():
-    work = GangWork(gang_size=8)
-    assert work.stats() == {REMAINING_GPU_S: 0, BUSY: 0, CLIP_GPU_S: 0}
-    clip_gpu_s = CostModel().clip_gpu_s(32_760, 70, 8)
-    work.admit("a", 32_760, 70)
-    assert work.stats() == pytest.approx(
-        {REMAINING_GPU_S: clip_gpu_s, BUSY: 0, CLIP_GPU_S: clip_gpu_s}
-    )
-    work.start("a")
-    step_s = CostModel().step_s(32_760, 8)
-    for _ in range(35):
-        work.step("a", step_s)
-    assert work.stats() == pytest.approx(
-        {REMAINING_GPU_S: clip_gpu_s / 2, BUSY: 1, CLIP_GPU_S: clip_gpu_s}
-    )
-    work.end("a")
-    assert work.stats() == pytest.approx({REMAINING_GPU_S: 0, BUSY: 0, CLIP_GPU_S: clip_gpu_s})
-
-
-def test_gang_learns_from_its_steps():
-    work = GangWork(gang_size=4)
-    work.admit("a", 32_760, 1000)
-    work.admit("b", 63_960, 10)
-    work.start("a")
-    for _ in range(200):
-        work.step("a", 2 * CostModel().step_s(32_760, 4))
-    left = CostModel().clip_gpu_s(32_760, 800, 4) + CostModel().clip_gpu_s(63_960, 10, 4)
-    assert math.isclose(work.stats()[REMAINING_GPU_S], 2 * left, rel_tol=1e-3)

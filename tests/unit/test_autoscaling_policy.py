@@ -5,21 +5,15 @@ from itertools import pairwise
 
 import pytest
 
-from autoscaling.policy import (
-    FollowerSettings,
-    GangSettings,
-    Signal,
-    State,
-    decide,
-    follow,
-)
+from autoscaling.followers import FollowerSettings, follow
+from autoscaling.policy import Cause, Due, GangSettings, Signal, State, decide
 
 SETTINGS = GangSettings(
     gpus_per_gang=8,
     drain_target_s=100,
     cold_start_s=50,
     idle_to_zero_s=300,
-    first_clip_gpu_s=800,
+    deadline_share=1.0,
     max_step_up=4,
     max_step_down=2,
 )
@@ -28,17 +22,31 @@ QUIET = Signal(
     running_gangs=0,
     target_gangs=0,
     busy_gangs=0,
-    held_gpu_s=0.0,
-    queued_clips=0,
-    clip_gpu_s=800.0,
+    work_gpu_s=0.0,
+    num_clips=0,
     min_gangs=0,
     max_gangs=10,
 )
+CLIP_GPU_S = 800.0
 
 
-def signal(running: int, *, target: int | None = None, **known: float) -> Signal:
-    """So many gangs run, all of them busy unless said otherwise."""
-    defaults = {"busy_gangs": running, "target_gangs": running if target is None else target}
+def signal(
+    running: int,
+    *,
+    target: int | None = None,
+    busy: int | None = None,
+    held_gpu_s: float = 0.0,
+    queued: int = 0,
+    **known: object,
+) -> Signal:
+    """So many gangs run, all of them busy unless said otherwise, with some clips behind them."""
+    busy = running if busy is None else busy
+    defaults = {
+        "busy_gangs": busy,
+        "target_gangs": running if target is None else target,
+        "work_gpu_s": held_gpu_s + queued * CLIP_GPU_S,
+        "num_clips": busy + queued,
+    }
     return replace(QUIET, running_gangs=running, **(defaults | known))
 
 
@@ -57,22 +65,22 @@ def watched(seen: Signal, seconds: float, *, settings: GangSettings = SETTINGS) 
     ("seen", "gangs", "reason"),
     [
         (signal(0), 0, "steady"),
-        (signal(0, queued_clips=1), 1, "0 -> 1: 1 drain it in 100 s"),
-        (signal(0, queued_clips=3), 3, "0 -> 3: 3 drain it"),
+        (signal(0, queued=1), 1, "0 -> 1: 1 drain it in 100 s"),
+        (signal(0, queued=3), 3, "0 -> 3: 3 drain it"),
         # The gang works 50 s before a second could help, and 100 s after: 1200 GPU-seconds.
-        (signal(1, held_gpu_s=400, queued_clips=1), 1, "steady"),
-        (signal(1, held_gpu_s=400, queued_clips=2), 2, "1 -> 2: 2 drain it in 100 s"),
-        (signal(2, held_gpu_s=0, queued_clips=5), 4, "2 -> 4: 4 drain it"),
+        (signal(1, held_gpu_s=400, queued=1), 1, "steady"),
+        (signal(1, held_gpu_s=400, queued=2), 2, "1 -> 2: 2 drain it in 100 s"),
+        (signal(2, held_gpu_s=0, queued=5), 4, "2 -> 4: 4 drain it"),
         # Gangs that load count as wanted, not as running.
-        (signal(1, target=3, held_gpu_s=400, queued_clips=2), 3, "steady"),
-        (signal(1, held_gpu_s=400, queued_clips=50), 5, "1 -> 5: 50 drain it"),
-        (signal(8, held_gpu_s=400, queued_clips=50), 10, "8 -> 10"),
-        (signal(10, held_gpu_s=4000, queued_clips=90), 10, "at max 10, 90 wanted"),
+        (signal(1, target=3, held_gpu_s=400, queued=2), 3, "steady"),
+        (signal(1, held_gpu_s=400, queued=50), 5, "1 -> 5: 50 drain it"),
+        (signal(8, held_gpu_s=400, queued=50), 10, "8 -> 10"),
+        (signal(10, held_gpu_s=4000, queued=90), 10, "at max 10, 90 wanted"),
         # One long clip cannot be shared, however much work it is.
         (signal(1, held_gpu_s=100_000), 1, "steady"),
         (signal(0, min_gangs=2), 2, "0 -> 2: below min 2"),
         (signal(4, max_gangs=3), 3, "4 -> 3: above max 3"),
-        (signal(3, busy_gangs=0, min_gangs=3), 3, "steady"),
+        (signal(3, busy=0, min_gangs=3), 3, "steady"),
     ],
 )
 def test_first_decision(seen, gangs, reason):
@@ -82,21 +90,55 @@ def test_first_decision(seen, gangs, reason):
     assert decision.reason.endswith(f"on {seen.running_gangs} running gangs")
 
 
-def test_unknown_cost_takes_the_guess_and_then_what_was_last_known():
-    unknown = replace(signal(0, queued_clips=5), clip_gpu_s=None)
-    assert "4000 GPU-s" in decide(unknown, State(), SETTINGS).reason
-    known = decide(replace(unknown, clip_gpu_s=2000.0), State(), SETTINGS)
-    assert "10000 GPU-s" in decide(unknown, known.state, SETTINGS).reason
+# A gang works 50 s before a second could help; what is left then has 150 s.
+PRESSING = Due(start_in_s=200, ahead_gpu_s=8 * (50 + 3 * 150))
+
+
+@pytest.mark.parametrize(
+    ("due", "gangs", "cause"),
+    [
+        ((), 1, Cause.STEADY),
+        ((PRESSING,), 3, Cause.DEADLINE),
+        # Nothing that is done now makes this one punctual, nor needs this one any help.
+        ((Due(start_in_s=40, ahead_gpu_s=4000),), 1, Cause.STEADY),
+        ((Due(start_in_s=9000, ahead_gpu_s=4000),), 1, Cause.STEADY),
+        ((Due(start_in_s=9000, ahead_gpu_s=4000), PRESSING), 3, Cause.DEADLINE),
+    ],
+)
+def test_deadlines_add_gangs_where_they_help(due, gangs, cause):
+    lazy = replace(SETTINGS, drain_target_s=100_000)
+    decision = decide(signal(1, held_gpu_s=400, queued=9, due=due), State(), lazy)
+    assert (decision.gangs, decision.cause) == (gangs, cause)
+
+
+def test_deadlines_are_planned_with_room():
+    seen = signal(1, held_gpu_s=400, queued=9, due=(PRESSING,))
+    careful = replace(SETTINGS, drain_target_s=100_000, deadline_share=0.7)
+    assert decide(seen, State(), careful).gangs == 5
+    assert "5 start a clip that is due in 200 s" in decide(seen, State(), careful).reason
+
+
+def test_deadlines_keep_gangs():
+    lazy = replace(SETTINGS, drain_target_s=100_000)
+    # Two gangs clear the way in time, and three are there.
+    due = (Due(start_in_s=200, ahead_gpu_s=8 * 400),)
+    seen = signal(3, busy=1, held_gpu_s=400, queued=9, due=due)
+    assert watched(seen, 80, settings=lazy)[-1] == 2
+
+
+def test_more_gangs_than_clips_help_nobody():
+    due = (Due(start_in_s=60, ahead_gpu_s=80_000),)
+    assert decide(signal(0, queued=3, due=due), State(), SETTINGS).gangs == 3
 
 
 def test_cold_start_delays_growth():
-    seen = signal(1, held_gpu_s=400, queued_clips=2)
+    seen = signal(1, held_gpu_s=400, queued=2)
     assert decide(seen, State(), SETTINGS).gangs == 2
     assert decide(seen, State(), replace(SETTINGS, cold_start_s=200)).gangs == 1
 
 
 def test_growth_goes_in_steps_with_time_between():
-    seen = signal(0, queued_clips=9)
+    seen = signal(0, queued=9)
     first = decide(seen, State(), SETTINGS)
     assert first.gangs == 4
     soon = replace(seen, now_s=5.0, target_gangs=4)
@@ -107,13 +149,13 @@ def test_growth_goes_in_steps_with_time_between():
 
 def test_surplus_is_released_after_the_patience_in_steps():
     # One busy gang of five; the patience is the cold start, 50 s.
-    seen = replace(signal(5, held_gpu_s=100), busy_gangs=1)
+    seen = signal(5, held_gpu_s=100, busy=1)
     assert watched(seen, 80) == [5, 5, 5, 5, 5, 3, 1, 1, 1]
 
 
 def test_work_within_the_patience_keeps_the_gangs():
     state = State()
-    quiet = replace(signal(4, held_gpu_s=0), busy_gangs=0)
+    quiet = signal(4, busy=0)
     for tick in range(40):
         busy = replace(signal(4, held_gpu_s=1600), now_s=10.0 * tick)
         seen = busy if tick % 5 == 0 else replace(quiet, now_s=10.0 * tick)
@@ -124,8 +166,8 @@ def test_work_within_the_patience_keeps_the_gangs():
 
 def test_a_backlog_at_the_threshold_makes_no_ripple():
     """Growing discounts what is done during a cold start; releasing does not."""
-    edge = signal(3, held_gpu_s=2400, queued_clips=2)
-    low, high = replace(edge, queued_clips=1), replace(edge, queued_clips=3)
+    low = signal(3, held_gpu_s=2400, queued=1)
+    high = signal(3, held_gpu_s=2400, queued=3)
     state, wanted, target = State(), [], 3
     for tick in range(60):
         seen = replace(low if tick % 2 else high, now_s=10.0 * tick, target_gangs=target)
@@ -136,7 +178,7 @@ def test_a_backlog_at_the_threshold_makes_no_ripple():
 
 
 def test_the_last_gang_stays_longer():
-    wanted = watched(replace(signal(2), busy_gangs=0), 320)
+    wanted = watched(signal(2, busy=0), 320)
     assert wanted[5:30] == [1] * 25
     assert wanted[30:] == [0, 0, 0]
 
@@ -148,7 +190,7 @@ def test_minimum_is_never_left():
 
 
 def test_decision_is_a_function_of_its_arguments():
-    seen = signal(3, held_gpu_s=2400, queued_clips=7)
+    seen = signal(3, held_gpu_s=2400, queued=7)
     assert decide(seen, State(), SETTINGS) == decide(seen, State(), SETTINGS)
 
 
@@ -157,7 +199,7 @@ def test_decision_is_a_function_of_its_arguments():
     [
         {"gpus_per_gang": 0},
         {"drain_target_s": 0},
-        {"first_clip_gpu_s": 0},
+        {"deadline_share": 0},
         {"max_step_up": 0},
         {"cold_start_s": -1},
         {"interval_s": -1},

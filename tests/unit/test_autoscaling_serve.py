@@ -4,22 +4,27 @@ import logging
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.serve._private.autoscaling_state import _resolve_policy_callable
 from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
+from ray.serve._private.deploy_utils import get_app_code_version
 from ray.serve.autoscaling_policy import (
     _apply_app_level_autoscaling_config,
-    _apply_autoscaling_config,
     _apply_delay_logic,
     _apply_scaling_factors,
     _core_replica_queue_length_policy,
     _get_cold_start_scale_up_replicas,
 )
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
-from autoscaling.policy import BUSY, CLIP_GPU_S, REMAINING_GPU_S, Signal
+from autoscaling.followers import FollowerSettings
+from autoscaling.policy import Due, GangSettings, Signal
+from autoscaling.report import WorkReport
 from autoscaling.simulator.controllers import (
     Delays,
     DelayState,
@@ -27,9 +32,21 @@ from autoscaling.simulator.controllers import (
     RequestsController,
     after_serve,
 )
+from deployments.config import ServeConfig
+from deployments.serve_config import serve_config
 
-GANGS = {"gpus_per_gang": 8, "drain_target_s": 100, "cold_start_s": 50}
-FOLLOWERS = {"vae_decoder": {"clip_s": 10.0}}
+GANGS = GangSettings(gpus_per_gang=8, drain_target_s=100, cold_start_s=50, deadline_share=1.0)
+FOLLOWERS = {"vae_decoder": FollowerSettings(clip_s=10.0)}
+REPORT = WorkReport(
+    held_clips=1,
+    queued_clips=2,
+    work_gpu_s=2000.0,
+    clip_gpu_s=800.0,
+    due=(),
+    gangs=GANGS,
+    followers=FOLLOWERS,
+)
+POLICY = "deployments.stage_policy:StagePolicy"
 
 
 def context(
@@ -78,79 +95,101 @@ def context(
     )
 
 
-BUSY_GANG = {REMAINING_GPU_S: 400.0, BUSY: 1.0, CLIP_GPU_S: 800.0}
+Contexts = dict[DeploymentID, AutoscalingContext]
 
 
-def as_controller_has_it(function: str, kwargs: dict[str, object]) -> AutoscalingPolicy:
-    """A policy after the way from the application's to the controller's process."""
-    sent = AutoscalingPolicy(policy_function=function, policy_kwargs=kwargs)
-    return AutoscalingPolicy.from_serialized_policy_def(
-        {"policy_function": sent.policy_function, "policy_kwargs": sent.policy_kwargs},
-        sent.get_serialized_policy_def(),
+def contexts(report: WorkReport | None = REPORT, **leader: Any) -> Contexts:
+    """The denoiser, its decoder and the pipeline that reports for them."""
+    told = None if report is None else report.as_stats()
+    each = (
+        context(**leader),
+        context("vae_decoder", running=1),
+        context("pipeline", running=1, metrics=told),
     )
+    return {one.deployment_id: one for one in each}
 
 
-def test_gang_policy_through_serve():
-    policy = as_controller_has_it("autoscaling.policy:GangPolicy", GANGS)
-    decide = _apply_autoscaling_config(_resolve_policy_callable(policy))
-    replicas, state = decide(context(running=1, queued=2, requests=3, metrics=BUSY_GANG))
-    assert replicas == 2
-    assert state["reason"].startswith("1 -> 2: 2 drain it in 100 s; 2000 GPU-s of work")
-    again, _ = decide(
-        context(running=1, target=2, queued=2, requests=3, metrics=BUSY_GANG, state=state)
+def key(name: str) -> DeploymentID:
+    return DeploymentID(name=name, app_name="pipeline")
+
+
+def as_controller_has_it() -> Any:
+    """The policy after the way from the builder's to the controller's process, and wrapped."""
+    sent = AutoscalingPolicy(policy_function=POLICY)
+    policy = AutoscalingPolicy.from_serialized_policy_def(
+        {"policy_function": sent.policy_function}, sent.get_serialized_policy_def()
     )
-    assert again == 2
+    return _apply_app_level_autoscaling_config(_resolve_policy_callable(policy))
 
 
-def test_serve_wakes_a_sleeping_stage_without_asking():
-    policy = as_controller_has_it("autoscaling.policy:GangPolicy", GANGS)
-    decide = _apply_autoscaling_config(_resolve_policy_callable(policy))
-    assert decide(context(running=0, queued=9, requests=9)) == (1, {})
-
-
-def test_follow_policy_through_serve():
-    kwargs = {"gangs": GANGS, "followers": FOLLOWERS}
-    policy = as_controller_has_it("autoscaling.policy:FollowPolicy", kwargs)
-    decide = _apply_app_level_autoscaling_config(_resolve_policy_callable(policy))
-    leader = context(running=10, metrics=BUSY_GANG)
-    decoder, other = context("vae_decoder", running=1), context("pipeline", running=3)
-    replicas, states = decide({each.deployment_id: each for each in (leader, decoder, other)})
-    # Ten gangs take a clip in 100 s each, and a decoder works 10 s for it, busy for 70 %.
-    assert replicas == {leader.deployment_id: 10, decoder.deployment_id: 2}
-    assert states[decoder.deployment_id]["reason"].startswith("10 gangs take 360.0 clips an hour")
-
-
-def test_follow_policy_needs_its_leader():
-    policy = as_controller_has_it(
-        "autoscaling.policy:FollowPolicy", {"gangs": GANGS, "followers": FOLLOWERS}
+def test_stages_through_serve():
+    decide = as_controller_has_it()
+    replicas, states = decide(contexts())
+    # Two gangs take a clip in 100 s each, and a decoder works 10 s for it, busy for 70 %.
+    assert replicas == {key("denoiser"): 2, key("vae_decoder"): 1}
+    assert states[key("denoiser")]["reason"].startswith(
+        "1 -> 2: 2 drain it in 100 s; 2000 GPU-s of work in 3 clips"
     )
-    decoder = context("vae_decoder")
-    with pytest.raises(ValueError, match="denoiser leads"):
-        _resolve_policy_callable(policy)({decoder.deployment_id: decoder})
+    assert states[key("vae_decoder")]["reason"].startswith("2 gangs take 72.0 clips an hour")
+    again, _ = decide(contexts(target=2, state=states[key("denoiser")]))
+    assert again[key("denoiser")] == 2
 
 
-def test_wrong_knob_is_refused_where_the_policy_is_made():
-    policy = as_controller_has_it("autoscaling.policy:GangPolicy", {"gpus": 8})
-    with pytest.raises(TypeError, match="gpus"):
-        _resolve_policy_callable(policy)
+def test_followers_follow_many_gangs():
+    replicas, _ = as_controller_has_it()(contexts(running=10))
+    assert replicas[key("vae_decoder")] == 2
 
 
-@pytest.mark.parametrize("name", ["GangPolicy", "FollowPolicy"])
-def test_pickled_policy_needs_none_of_our_packages(tmp_path: Path, name: str):
-    kwargs = GANGS if name == "GangPolicy" else {"gangs": GANGS, "followers": FOLLOWERS}
-    sent = AutoscalingPolicy(policy_function=f"autoscaling.policy:{name}", policy_kwargs=kwargs)
+def test_zero_gangs_wake_as_many_as_the_queue_needs():
+    queue = replace(REPORT, held_clips=0, queued_clips=9, work_gpu_s=2000.0)
+    replicas, _ = as_controller_has_it()(contexts(queue, running=0))
+    assert replicas[key("denoiser")] == 3
+
+
+def test_without_a_report_nothing_changes():
+    assert as_controller_has_it()(contexts(None, running=3))[0] == {}
+
+
+def test_a_report_of_a_replica_that_is_gone_changes_nothing():
+    seen = contexts(running=3)
+    for each in seen.values():
+        each.current_time = 2000.0
+    assert as_controller_has_it()(seen)[0] == {}
+
+
+def test_numbers_of_older_reports_do_not_mix_in():
+    pressing = Due(start_in_s=60.0, ahead_gpu_s=80_000.0)
+    seen = contexts(replace(REPORT, due=(pressing,)))
+    reporter = seen[key("pipeline")]
+    newest = reporter.raw_metrics
+    for name, by_replica in newest.items():
+        for series in by_replica.values():
+            if name.startswith("due/"):
+                series.pop()  # only the older value is left
+    replicas, _ = as_controller_has_it()(seen)
+    assert replicas[key("denoiser")] == 2
+
+
+def test_pickled_policy_needs_none_of_our_packages(tmp_path: Path):
+    sent = AutoscalingPolicy(policy_function=POLICY)
     (tmp_path / "policy.pickle").write_bytes(sent.get_serialized_policy_def())
     code = f"""
 import importlib.util, pickle, types
 assert importlib.util.find_spec("autoscaling") is None
-policy = pickle.load(open("policy.pickle", "rb"))(**{kwargs!r})
-context = types.SimpleNamespace(
-    deployment_name="denoiser", current_num_replicas=1, target_num_replicas=1, current_time=0.0,
-    capacity_adjusted_min_replicas=0, capacity_adjusted_max_replicas=9, policy_state={{}},
-    total_queued_requests=9, raw_metrics={{}},
-)
-answer = policy(context) if {name == "GangPolicy"} else policy({{"key": context}})
-print(answer)
+policy = pickle.load(open("policy.pickle", "rb"))()
+def sample(value):
+    return {{"replica": [types.SimpleNamespace(timestamp=1.0, value=value)]}}
+def context(name, metrics):
+    return types.SimpleNamespace(
+        deployment_name=name, current_num_replicas=1, target_num_replicas=1, current_time=2.0,
+        capacity_adjusted_min_replicas=0, capacity_adjusted_max_replicas=9, policy_state={{}},
+        raw_metrics={{name: sample(value) for name, value in metrics.items()}},
+    )
+print(policy({{
+    "a": context("denoiser", {{}}),
+    "b": context("vae_decoder", {{}}),
+    "c": context("pipeline", {REPORT.as_stats()!r}),
+}}))
 """
     # None in sys.modules makes an import fail, wherever the packages are installed.
     ours = ["model", "monitoring", "cluster", "deployments", "autoscaling", "lingbot_serve"]
@@ -163,20 +202,45 @@ print(answer)
         [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert "1 -> 5" in run.stdout
+    assert "1 -> 2" in run.stdout
 
 
-def test_a_reason_is_logged_once(caplog: pytest.LogCaptureFixture):
-    policy = as_controller_has_it("autoscaling.policy:GangPolicy", GANGS)
-    decide = _resolve_policy_callable(policy)
+def test_a_change_is_logged_once(caplog: pytest.LogCaptureFixture):
+    decide = as_controller_has_it()
     with caplog.at_level(logging.INFO, logger="ray.serve"):
         logging.getLogger("ray.serve").addHandler(caplog.handler)
         for _ in range(3):
-            decide(context(running=1, queued=2, metrics=BUSY_GANG))
+            decide(contexts())
         logging.getLogger("ray.serve").removeHandler(caplog.handler)
     lines = {record.getMessage() for record in caplog.records if "denoiser" in record.getMessage()}
     assert len(lines) == 1
-    assert next(iter(lines)).startswith("denoiser: 1 -> 2: 2 drain it in 100 s")
+    assert next(iter(lines)).startswith("denoiser: 1 -> 2: ")
+
+
+def rendered(**scaling: object) -> ServeApplicationSchema:
+    config = ServeConfig.model_validate(
+        {
+            "pipeline": {
+                "checkpoint": "/a",
+                "denoiser": {"scaling": {"max_replicas": 4, **scaling}},
+                "vae_decoder": {"scaling": {"max_replicas": 2}},
+            }
+        }
+    )
+    return ServeDeploySchema.model_validate(serve_config(config)).applications[0]
+
+
+def test_knobs_and_bounds_are_no_part_of_the_application_s_version():
+    before, after = rendered(), rendered(max_replicas=8, drain_target_s=5.0, patience_s=1.0)
+    assert before != after
+    assert get_app_code_version(before) == get_app_code_version(after)
+    assert "scaling" not in before.args["denoiser"]
+
+
+def test_a_fixed_number_of_gangs_needs_no_policy():
+    config = ServeConfig.model_validate({"pipeline": {"checkpoint": "/a"}})
+    [pipeline, _] = serve_config(config)["applications"]
+    assert "autoscaling_policy" not in pipeline
 
 
 def rays_answer(seen: AutoscalingContext, delay_state: dict[str, object]) -> int:
@@ -213,7 +277,7 @@ def test_default_policy_is_serves(seed: int):
             downscale_delay_s=delays.downscale_s,
         )
         wanted = max(0, min(20, rays_answer(seen, delay_state)))
-        signal = Signal(float(now_s), running, target, 0, 0.0, 0, None, 0, 20)
+        signal = Signal(float(now_s), running, target, 0, 0.0, 0, 0, 20)
         assert ours.target(Observation(signal, requests)) == wanted
         target = wanted
 
@@ -221,6 +285,6 @@ def test_default_policy_is_serves(seed: int):
 def test_zero_is_reached_from_one_only():
     config = AutoscalingConfig(min_replicas=0, max_replicas=9, downscale_delay_s=0)
     theirs, _ = _apply_delay_logic(0, 5, config, {}, _now=0.0)
-    signal = Signal(0.0, 5, 5, 0, 0.0, 0, None, 0, 9)
+    signal = Signal(0.0, 5, 5, 0, 0.0, 0, 0, 9)
     ours, _ = after_serve(0, signal, Delays(0, 0), DelayState())
     assert theirs == ours == 1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from autoscaling.cost import CostModel, latent_tokens
-from autoscaling.policy import GangSettings
+from autoscaling.policy import Due, GangSettings
+from autoscaling.report import most_pressing
 from autoscaling.simulator.clairvoyant import foresee
 from autoscaling.simulator.controllers import (
     Controller,
@@ -18,6 +19,7 @@ from autoscaling.simulator.controllers import (
 )
 from autoscaling.simulator.engine import FleetSettings, Outcome, simulate
 from autoscaling.simulator.fleet import Fleet, Slot
+from autoscaling.simulator.queue import Queue
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.trace import (
     DAY_S,
@@ -108,6 +110,43 @@ def test_lost_gangs_no_longer_owe_their_leave():
     assert fleet.settle() == ([], [])
     fleet.repair(0)
     assert fleet.settle() == ([0], [])
+
+
+def test_deadlines_are_kept_where_gangs_are_added_for_them():
+    """One gang would need 100 s for each clip; those that are due get theirs, the rest can wait."""
+    lazy = GangSettings(gpus_per_gang=8, drain_target_s=1e6, cold_start_s=50)
+    fleet = FleetSettings(num_gpus=80, cold_start_s=50.0, min_gangs=1, warm_gangs=1)
+    arrival_s, gpu_s = np.zeros(10), np.full(10, 800.0)
+    whenever = simulate(Trace(arrival_s, gpu_s), fleet, WorkController(lazy))
+    assert (whenever.peak_gangs, whenever.num_due, whenever.num_punctual) == (1, 0, 0)
+    due = Trace(arrival_s, gpu_s, np.full(10, 450.0))
+    punctual = simulate(due, fleet, WorkController(lazy))
+    assert (punctual.num_due, punctual.num_punctual) == (10, 10)
+    assert 1 < punctual.peak_gangs <= 5
+
+
+def test_the_queue_reports_what_the_ledger_would():
+    rng = np.random.default_rng(4)
+    arrival_s, gpu_s = np.sort(rng.uniform(0, 50, 300)), rng.uniform(10, 1000, 300)
+    due_s = arrival_s + rng.choice([60.0, 600.0, math.inf], 300)
+    queue = Queue(Trace(arrival_s, gpu_s, due_s + 200), 8)
+    for _ in range(200):
+        queue.arrive()
+    waiting = [queue.take() for _ in range(50)]
+    queue.put_back(waiting.pop())
+    assert queue.gpu_s == pytest.approx(gpu_s[49:200].sum())
+    ahead = 500.0 + np.cumsum(gpu_s[49:200]) - gpu_s[49:200]
+    start_in_s = (due_s + 200 - gpu_s / 8)[49:200] - 50.0
+    finite = np.isfinite(start_in_s)
+    each = [Due(s, a) for s, a in zip(start_in_s[finite], ahead[finite], strict=True)]
+    expected = [(due.start_in_s, pytest.approx(due.ahead_gpu_s)) for due in most_pressing(each)]
+    found = queue.most_pressing(50.0, 500.0)
+    assert [(due.start_in_s, due.ahead_gpu_s) for due in found] == expected
+
+
+def test_a_clip_cannot_be_due_before_it_comes():
+    with pytest.raises(ValueError, match="due after its arrival"):
+        Trace(np.zeros(1), np.ones(1), np.zeros(1))
 
 
 @pytest.mark.parametrize("name", ["work", "requests", "fixed"])

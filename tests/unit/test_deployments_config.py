@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from autoscaling.config import StageScaling
 from deployments.app import build_pipeline, check_checkpoint
-from deployments.config import GatewayConfig, PipelineConfig, ServeConfig, StageConfig
+from deployments.config import GatewayConfig, PipelineConfig, ServeConfig
 from model.checkpoint.layout import CheckpointPaths
 from model.errors import CheckpointError, ConfigurationError
 
@@ -52,6 +51,8 @@ def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
             "pipeline: {checkpoint: /a}\ngateway: {database_url: x, database_url_file: y}",
             "not both",
         ),
+        ("pipeline: {checkpoint: /a, vae_decoder: {scaling: {}}}", "vae_decoder would follow"),
+        ("pipeline: {checkpoint: /a, denoiser: {scaling: {clip_s: 3}}}", "clip_s"),
         ("- no mapping", "pipeline"),
         ("pipeline: {", "serve.yaml"),
     ],
@@ -95,7 +96,7 @@ def test_preset_takes_overrides() -> None:
 
 
 def test_logical_cpus_cover_every_replica() -> None:
-    stage = StageConfig(num_cpus=0.5, scaling=StageScaling(max_replicas=3))
+    stage = {"num_cpus": 0.5, "scaling": {"max_replicas": 3}}
     config = ServeConfig(
         pipeline=PipelineConfig.model_validate(
             {
@@ -106,7 +107,7 @@ def test_logical_cpus_cover_every_replica() -> None:
                 "vae_decoder": stage,
                 "num_cpus": 0,
                 "denoiser": {
-                    "num_replicas": 2,
+                    "scaling": {"max_replicas": 2},
                     "gang": {"size": 4, "cpus_per_rank": 0.5, "controller_cpus": 1},
                 },
             }

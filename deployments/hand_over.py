@@ -1,0 +1,76 @@
+"""Between the queue and the gangs: how many jobs go over, and who hears of the rest."""
+
+import asyncio
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from sqlalchemy.exc import SQLAlchemyError
+
+from cluster.logs import get_logger
+from deployments.errors import PipelineUnavailableError
+from deployments.jobs import JobStore
+from deployments.pipeline_client import PipelineClient
+from deployments.runner import JobRunner
+
+logger = get_logger(__name__)
+
+
+def max_in_progress(num_gangs: int) -> int:
+    """Jobs that keep so many gangs busy: each has one and the next at hand, one more encodes, one
+    decodes. None go over while no gang runs: there they could only wait, unseen by the policy that
+    has to choose how many gangs to wake.
+    """
+    return 2 * num_gangs + 2 if num_gangs else 0
+
+
+class HandOver:
+    """A task that tells the pipeline again and again what waits here, and follows the gangs.
+
+    Gateways that share a database tell the same, so it does not matter which one was heard last.
+
+    Args:
+        store: Holds the queue.
+        runner: Hands jobs over.
+        pipeline: Hears of the queue.
+        interval_s: Between two times.
+        follow_gangs: Whether the number of jobs handed over follows the gangs that run.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        runner: JobRunner,
+        pipeline: PipelineClient,
+        *,
+        interval_s: float,
+        follow_gangs: bool,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._pipeline = pipeline
+        self._interval_s = interval_s
+        self._follow_gangs = follow_gangs
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins; it ends with the gateway's process."""
+        self._task = asyncio.create_task(self._run(), name="hand_over")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._once()
+            except (
+                PipelineUnavailableError,
+                RayError,
+                RayServeException,
+                SQLAlchemyError,
+            ) as error:
+                logger.debug("queue_not_told", error=str(error))
+            await asyncio.sleep(self._interval_s)
+
+    async def _once(self) -> None:
+        if self._follow_gangs:
+            num_gangs = await self._pipeline.num_gangs()
+            self._runner.set_max_in_progress(max_in_progress(num_gangs))
+        await self._pipeline.tell_queue(await asyncio.to_thread(self._store.waiting))
