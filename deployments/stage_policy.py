@@ -1,7 +1,8 @@
 """The policy that Serve's controller asks for every stage's replicas, ten times a second.
 
 Serve pickles the class by value together with this module, and nothing else: what it uses of this
-project is registered below, so that the controller needs none of our packages.
+project is registered below, so that the controller needs none of our packages. That is also why it
+binds its metrics itself: `cluster.metrics` holds a thread and a lock, which do not travel.
 """
 
 import logging
@@ -9,13 +10,17 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray import cloudpickle
+from ray.util.metrics import Counter, Gauge
 
 from autoscaling import followers, policy, report
 from autoscaling.followers import follow
 from autoscaling.policy import Decision, Signal, State, decide
 from autoscaling.report import WorkReport
+from monitoring import metric
+from monitoring.metric import Metric
+from monitoring.scaling import AUTOSCALING_DECISIONS, AUTOSCALING_REPLICAS, AUTOSCALING_WORK
 
-for _module in (policy, followers, report):
+for _module in (policy, followers, report, metric):
     cloudpickle.register_pickle_by_value(_module)  # type: ignore[no-untyped-call]
 
 _LEADER = "denoiser"
@@ -59,7 +64,11 @@ class StagePolicy:
     """
 
     def __init__(self) -> None:
-        self._logged: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
+        self._decisions = Counter(**_described(AUTOSCALING_DECISIONS))
+        # Ray forgets a gauge that is not set again, and this is asked ten times a second.
+        self._replicas = Gauge(**_described(AUTOSCALING_REPLICAS))
+        self._work = Gauge(**_described(AUTOSCALING_WORK))
 
     def __call__(self, contexts: Mapping[Hashable, ScalingContext]) -> tuple[Replicas, States]:
         """Replicas and states by deployment; one that is not named keeps its replicas."""
@@ -70,7 +79,8 @@ class StagePolicy:
         key, leader = by_name[_LEADER]
         state = leader.policy_state.get(_STATE, State())
         decision = decide(read_signal(leader, told), state, told.gangs)
-        self._log(leader, decision.cause.value, decision.gangs, decision.reason)
+        self._note(leader, decision.cause.value, decision.gangs, decision.reason)
+        self._work.set(told.work_gpu_s / told.gangs.gpus_per_gang, {"stage": _LEADER})
         replicas: Replicas = {key: decision.gangs}
         states: States = {key: {_STATE: decision.state, _REASON: decision.reason}}
         for name in told.followers.keys() & by_name.keys():
@@ -93,17 +103,30 @@ class StagePolicy:
         low = context.capacity_adjusted_min_replicas
         high = context.capacity_adjusted_max_replicas
         bounded = max(low, min(high, decision.replicas))
-        self._log(context, "follow", bounded, decision.reason)
+        reason = decision.reason
+        if bounded != context.target_num_replicas:
+            reason = f"{context.target_num_replicas} -> {bounded}: {reason}"
+        self._note(context, "follow", bounded, reason)
         return bounded, {_STATE: decision.needs, _REASON: decision.reason}
 
-    def _log(self, context: ScalingContext, cause: str, replicas: int, reason: str) -> None:
-        # The controller asks ten times a second: a change is worth a line, once.
+    def _note(self, context: ScalingContext, cause: str, replicas: int, reason: str) -> None:
+        """Says what was decided, in the metrics and the log; the same again is no news."""
         stage, target = context.deployment_name, context.target_num_replicas
-        change = f"{target} -> {replicas}"
-        new = replicas != target and self._logged.get(stage) != change
-        self._logged[stage] = change
-        if new:
-            logging.getLogger("ray.serve").info("%s: %s: %s (%s)", stage, change, reason, cause)
+        current = {"stage": stage, "kind": "current"}
+        self._replicas.set(context.current_num_replicas, current)
+        self._replicas.set(replicas, {"stage": stage, "kind": "target"})
+        news = f"{target} -> {replicas} ({cause})" if replicas != target else cause
+        if self._noted.get(stage) == news:
+            return
+        self._noted[stage] = news
+        direction = "up" if replicas > target else "down" if replicas < target else "hold"
+        self._decisions.inc(1, {"stage": stage, "direction": direction, "reason": cause})
+        if replicas != target:
+            logging.getLogger("ray.serve").info("%s: %s", stage, reason)
+
+
+def _described(each: Metric) -> dict[str, Any]:
+    return {"name": each.name, "description": each.meaning, "tag_keys": each.label_names}
 
 
 def read_signal(context: ScalingContext, told: WorkReport) -> Signal:

@@ -3,24 +3,23 @@
 from monitoring.labels import STAGE
 from monitoring.metric import Kind, Label, Metric
 
+# `autoscaling.policy.Cause` for gangs, "follow" for the stages around them.
 _REASONS = (
-    "backlog",
+    "drain",
     "deadline",
-    "rate",
-    "idle",
-    "hysteresis",
-    "step_limit",
-    "ceiling",
-    "floor",
-    "cold_start",
+    "surplus",
+    "pace",
+    "at_min",
+    "at_max",
     "steady",
+    "follow",
 )
 
 AUTOSCALING_DECISIONS = Metric(
     "lingbot_autoscaling_decisions_total",
     Kind.COUNTER,
     "decisions",
-    "Decisions of the autoscaling policy, by direction and reason.",
+    "Decisions of the autoscaling policy that differ from the one before, by direction and reason.",
     (STAGE, Label("direction", ("up", "down", "hold")), Label("reason", _REASONS)),
 )
 AUTOSCALING_REPLICAS = Metric(
@@ -34,6 +33,6 @@ AUTOSCALING_WORK = Metric(
     "lingbot_autoscaling_work_seconds",
     Kind.GAUGE,
     "seconds",
-    "Predicted seconds of work per stage, queued and running, as the policy saw it last.",
+    "Predicted seconds of work for one gang, queued and running, as the policy saw it last.",
     (STAGE,),
 )

@@ -23,7 +23,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from autoscaling.followers import FollowerSettings
-from autoscaling.policy import Due, GangSettings, Signal
+from autoscaling.policy import Cause, Due, GangSettings, Signal
 from autoscaling.report import WorkReport
 from autoscaling.simulator.controllers import (
     Delays,
@@ -34,6 +34,7 @@ from autoscaling.simulator.controllers import (
 )
 from deployments.config import ServeConfig
 from deployments.serve_config import serve_config
+from monitoring.scaling import AUTOSCALING_DECISIONS
 
 GANGS = GangSettings(gpus_per_gang=8, drain_target_s=100, cold_start_s=50, deadline_share=1.0)
 FOLLOWERS = {"vae_decoder": FollowerSettings(clip_s=10.0)}
@@ -215,6 +216,11 @@ def test_a_change_is_logged_once(caplog: pytest.LogCaptureFixture):
     lines = {record.getMessage() for record in caplog.records if "denoiser" in record.getMessage()}
     assert len(lines) == 1
     assert next(iter(lines)).startswith("denoiser: 1 -> 2: ")
+
+
+def test_every_cause_is_a_value_of_the_metric_s_label():
+    [reasons] = [label for label in AUTOSCALING_DECISIONS.labels if label.name == "reason"]
+    assert set(reasons.values) == {*(cause.value for cause in Cause), "follow"}
 
 
 def rendered(**scaling: object) -> ServeApplicationSchema:
