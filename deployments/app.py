@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from cluster.denoise_program import DenoiserFactory
 from cluster.placement import replica_bundles
-from deployments.config import DenoiserConfig, GatewayConfig, PipelineConfig, StageConfig
+from deployments.config import GatewayConfig, PipelineConfig, StageConfig
 from deployments.denoiser import DenoiserStage
 from deployments.gateway import Gateway
 from deployments.image_encoder import ImageEncoderStage
@@ -147,7 +147,7 @@ def _gangs(config: PipelineConfig) -> serve.Deployment:
     return _deployment(
         DenoiserStage,
         name=Stage.DENOISER.value,
-        max_ongoing_requests=clips_per_gang(config.denoiser),
+        max_ongoing_requests=config.denoiser.clips_per_gang,
         request_router_config={"max_backoff_s": _GANG_BACKOFF_S},
         graceful_shutdown_timeout_s=config.longest_clip_s,
         placement_group_bundles=replica_bundles(gang),
@@ -157,15 +157,6 @@ def _gangs(config: PipelineConfig) -> serve.Deployment:
         ray_actor_options={"num_cpus": gang.controller_cpus},
         num_replicas=config.denoiser.num_replicas,
     )
-
-
-def clips_per_gang(config: DenoiserConfig) -> int:
-    """Clips that Serve gives a gang at once.
-
-    A lone gang has the next clip in its own queue, so that no time passes between two. Where there
-    are several, that clip would wait behind one that may take long while another gang is free.
-    """
-    return 1 if config.max_replicas > 1 else 2
 
 
 def _deployment(kind: type[Any], **options: Any) -> serve.Deployment:

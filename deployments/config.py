@@ -98,6 +98,15 @@ class DenoiserConfig(_Settings):
     def max_replicas(self) -> int:
         return self.scaling.max_replicas if self.scaling else self.num_replicas
 
+    @property
+    def clips_per_gang(self) -> int:
+        """Clips that Serve gives a gang at once.
+
+        A lone gang has the next clip in its own queue, so that no time passes between two. Where
+        there are several, that clip would wait behind one that may take long while another is free.
+        """
+        return 1 if self.max_replicas > 1 else 2
+
 
 class PipelineConfig(_Settings):
     """The application that makes clips.

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from autoscaling.config import ReplicaBounds
 from cluster.logs import LogConfig
-from deployments.app import clips_per_gang
 from deployments.config import GatewayConfig, PipelineConfig, ServeConfig
 from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
@@ -80,7 +79,7 @@ def _scaling(config: PipelineConfig) -> list[dict[str, Any]]:
         },
         {
             "name": Stage.DENOISER.value,
-            "max_ongoing_requests": clips_per_gang(config.denoiser),
+            "max_ongoing_requests": config.denoiser.clips_per_gang,
             "autoscaling_config": _bounds(gangs),
         },
         *(
