@@ -261,6 +261,7 @@ class GatewayConfig(_Settings):
     report_interval_s: float = Field(default=1.0, gt=0)
     lease_s: float = Field(default=30.0, ge=2)
     drain_timeout_s: float = Field(default=3600.0, gt=0)
+    rollout: str = ""
     logging: LogConfig = LogConfig()
     tracing: TracingConfig = TracingConfig()
 
