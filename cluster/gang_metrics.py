@@ -6,7 +6,7 @@ from collections.abc import Callable
 from cluster.errors import GangError
 from cluster.health import Phase
 from cluster.job import Job
-from cluster.metrics import clear_gauge, count, observe, set_gauge
+from cluster.metrics import clear_gauge, count, declare, observe, set_gauge
 from model.errors import DenoiseCancelled, LingBotError
 from monitoring import gangs
 
@@ -25,15 +25,19 @@ class GangMetrics:
         self._num_ranks = num_ranks
         self._cause = ""
         self._phase, self._since_s = Phase.STARTING, time.monotonic()
+        declare(gangs.GPU_SECONDS)
+        declare(gangs.GANG_RESTARTS, gang=name())
+        declare(gangs.GANG_HEAL_SECONDS, gang=name())
         self.enter(Phase.STARTING)
 
     def enter(self, phase: Phase) -> None:
         """The gang is in another phase now; one that becomes idle has started or healed."""
         now_s = time.monotonic()
         if phase is Phase.IDLE and self._phase is Phase.STARTING:
-            observe(gangs.GANG_START_SECONDS, now_s - self._since_s)
+            set_gauge(gangs.GANG_START_SECONDS, now_s - self._since_s, gang=self._name())
         if phase is Phase.IDLE and self._phase is Phase.HEALING:
-            observe(gangs.GANG_HEAL_SECONDS, now_s - self._since_s, cause=self._cause)
+            labels = {"gang": self._name(), "cause": self._cause}
+            count(gangs.GANG_HEAL_SECONDS, now_s - self._since_s, **labels)
         self._phase, self._since_s = phase, now_s
         # An old name must not stay behind.
         clear_gauge(gangs.GANG_STATE)

@@ -7,6 +7,8 @@ that the registry does not know becomes `other`. Without Ray, calls go nowhere.
 
 import contextlib
 import functools
+import itertools
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,9 @@ from monitoring.metric import Kind, Metric
 
 # Ray forgets a gauge that was not set within two export intervals, of one second at least.
 _REFRESH_S = 0.5
+
+# Ray refuses to add 0; this is lost in the first real addition.
+_ALMOST_ZERO = sys.float_info.min
 
 _Values = dict[tuple[str, ...], float]
 
@@ -54,12 +59,24 @@ def clear_gauge(metric: Metric) -> None:
     _gauges.clear(metric)
 
 
+def declare(metric: Metric, **labels: str) -> None:
+    """Makes a counter's series begin at 0, for all values of the labels that are not given.
+
+    Prometheus sees no growth in a series that appears with its first event, and a process may
+    live for one event only.
+    """
+    free = [label for label in metric.labels if label.name not in labels]
+    for values in itertools.product(*(label.values for label in free)):
+        chosen = dict(zip((label.name for label in free), values, strict=True))
+        count(metric, _ALMOST_ZERO, **labels, **chosen)
+
+
 @contextlib.contextmanager
 def timed(metric: Metric, **labels: str) -> Iterator[None]:
-    """Observes how long a block took; one that raises is not observed."""
+    """Sets a gauge to the time that a block took; one that raises leaves it alone."""
     start_s = time.perf_counter()
     yield
-    observe(metric, time.perf_counter() - start_s, **labels)
+    set_gauge(metric, time.perf_counter() - start_s, **labels)
 
 
 def _tags(metric: Metric, labels: dict[str, str]) -> dict[str, str]:

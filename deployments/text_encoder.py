@@ -7,7 +7,7 @@ from collections import OrderedDict
 from ray import serve
 
 from cluster.logs import LogConfig
-from cluster.metrics import count
+from cluster.metrics import count, declare
 from deployments.config import StageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
@@ -48,6 +48,7 @@ class TextEncoderStage:
         self._tokenizer = PromptTokenizer.load(paths)
         self._counting = ModelThread(config)
         self._cache_entries = cache_entries
+        declare(CACHE_LOOKUPS, stage=Stage.TEXT_ENCODER.value)
         self._cache: OrderedDict[bytes, asyncio.Task[TextEmbeds]] = OrderedDict()
         self._num_hits = 0
         self._num_batches = 0

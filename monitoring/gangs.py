@@ -3,7 +3,6 @@
 from monitoring.labels import GANG, OUTCOME, RANK
 from monitoring.metric import Kind, Label, Metric
 
-_HEAL_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 _CANCEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 _WAIT_BUCKETS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 _CAUSE = Label("cause", ("rank_died", "rank_failed", "step_timeout", "gang_start_failed"))
@@ -25,20 +24,18 @@ GANG_RESTARTS = Metric(
     (GANG, _CAUSE),
 )
 GANG_HEAL_SECONDS = Metric(
-    "lingbot_gang_heal_seconds",
-    Kind.HISTOGRAM,
+    "lingbot_gang_heal_seconds_total",
+    Kind.COUNTER,
     "seconds",
-    "From the loss of a gang's ranks to the next ones being ready.",
-    (_CAUSE,),
-    _HEAL_BUCKETS,
+    "Time from the loss of a gang's ranks to the next ones being ready, by cause.",
+    (GANG, _CAUSE),
 )
 GANG_START_SECONDS = Metric(
     "lingbot_gang_start_seconds",
-    Kind.HISTOGRAM,
+    Kind.GAUGE,
     "seconds",
-    "From the start of a new gang to all its ranks being ready.",
-    (),
-    _HEAL_BUCKETS,
+    "How long the gang took from its start to all its ranks being ready.",
+    (GANG,),
 )
 GANG_WAIT_SECONDS = Metric(
     "lingbot_gang_wait_seconds",

@@ -5,7 +5,6 @@ from monitoring.metric import Kind, Label, Metric
 
 _STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _STEP_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 30.0, 60.0)
-_LOAD_BUCKETS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 _TRANSFER_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0, 300.0)
 
 STAGE_SECONDS = Metric(
@@ -33,11 +32,10 @@ STEP_SECONDS = Metric(
 )
 LOAD_SECONDS = Metric(
     "lingbot_load_seconds",
-    Kind.HISTOGRAM,
+    Kind.GAUGE,
     "seconds",
-    "One phase of a stage's start: meeting the other ranks, weights, the first run.",
+    "How long a phase of this process' start took: meeting the other ranks, weights, first run.",
     (STAGE, Label("phase", ("rendezvous", "weights", "program", "compile", "warm_up"))),
-    _LOAD_BUCKETS,
 )
 CACHE_LOOKUPS = Metric(
     "lingbot_cache_lookups_total",

@@ -18,6 +18,10 @@ def _state() -> str:
     return " + ".join(parts)
 
 
+_HEAL = ratio(
+    increase(gangs.GANG_HEAL_SECONDS, "cause", window="1h"),
+    increase(gangs.GANG_RESTARTS, "cause", window="1h"),
+)
 _LIVES = Row(
     "Gangs",
     (
@@ -45,10 +49,16 @@ _LIVES = Row(
             stacked=True,
         ),
         Panel(
-            "Time to heal, p95 of the last hour",
+            "Time to heal, mean of the last hour",
+            (Query(_HEAL, "{{cause}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Start of each gang",
             (
-                Query(quantile(0.95, gangs.GANG_HEAL_SECONDS, "cause", window="1h"), "{{cause}}"),
-                Query(quantile(0.95, gangs.GANG_START_SECONDS, window="1h"), "first start"),
+                Query(
+                    latest(gangs.GANG_START_SECONDS, "gang", how="max", **_CHOSEN), "gang {{gang}}"
+                ),
             ),
             unit="s",
         ),

@@ -2,7 +2,7 @@
 
 from monitoring import stages
 from monitoring.dashboards.panel import Dashboard, Panel, Query, Row
-from monitoring.promql import quantile, rate, share
+from monitoring.promql import latest, quantile, rate, share
 
 _TIMES = Row(
     "Time in the stages",
@@ -86,11 +86,10 @@ _STARTS = Row(
     "Starts",
     (
         Panel(
-            "Phases of a start, p95 of the last hour",
+            "Phases of the longest start",
             (
                 Query(
-                    quantile(0.95, stages.LOAD_SECONDS, "stage", "phase", window="1h"),
-                    "{{stage}} {{phase}}",
+                    latest(stages.LOAD_SECONDS, "stage", "phase", how="max"), "{{stage}} {{phase}}"
                 ),
             ),
             kind="bargauge",
