@@ -7,6 +7,7 @@ from deployments.logs import configure_replica_logging
 from deployments.names import GATEWAY
 from deployments.routes import build_api
 from deployments.service import VideoService
+from deployments.startup import announce
 
 
 class Gateway:
@@ -20,6 +21,7 @@ class Gateway:
     async def __init__(self, config: GatewayConfig) -> None:  # type: ignore[misc]
         configure_replica_logging(config.logging, GATEWAY)
         self._drain_timeout_s = config.drain_timeout_s
+        announce(GATEWAY)
         self._service = VideoService(config)
         self._service.start()
 

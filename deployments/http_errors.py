@@ -77,6 +77,11 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
+def refusal_code(error: GatewayError | InvalidInputError) -> str:
+    """The code under which a refusal is answered and counted."""
+    return next(code for kind, _, code in _STATUSES if isinstance(error, kind))
+
+
 def root_cause(error: BaseException) -> BaseException:
     """What was raised in the process where it happened, out of Ray's wrappings."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):

@@ -8,6 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from autoscaling.cost import latent_tokens
 from autoscaling.work import ClipWork
 from deployments.errors import JobNotFoundError
+from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 
@@ -48,6 +49,8 @@ class Job(Tables):
     owner: Mapped[str | None] = mapped_column(default=None)
     lease_until: Mapped[float | None] = mapped_column(Double, default=None)
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    # A client, or the canary.
+    origin: Mapped[str] = mapped_column(default="client", server_default="client")
 
     @property
     def size(self) -> dict[str, int]:
@@ -125,6 +128,21 @@ class JobStore:
         with self._session() as session:
             rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
             return {status: number for status, number in rows}
+
+    def backlogs(self) -> list[Backlog]:
+        """The unfinished jobs of each class."""
+        urgent = Job.due_at_s.is_not(None)
+        columns = (Job.status, urgent, func.count(), func.min(Job.created_at))
+        query = select(*columns).where(Job.status.in_((QUEUED, IN_PROGRESS)))
+        with self._session() as session:
+            rows = session.execute(query.group_by(Job.status, urgent)).all()
+        found = {(status, bool(is_urgent)): rest for status, is_urgent, *rest in rows}
+        backlogs = []
+        for job_class, is_urgent in ((DEADLINE, True), (BEST_EFFORT, False)):
+            num_queued, oldest_s = found.get((QUEUED, is_urgent), (0, None))
+            num_running, _ = found.get((IN_PROGRESS, is_urgent), (0, None))
+            backlogs.append(Backlog(job_class, num_queued, oldest_s, num_running))
+        return backlogs
 
     def num_unfinished(self) -> int:
         """Jobs that wait or run."""

@@ -6,15 +6,23 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from structlog.contextvars import bind_contextvars
 
+from cluster.metrics import count
 from deployments import http_errors
 from deployments.create_body import read_create_body
+from deployments.errors import GatewayError
 from deployments.ids import new_job_ids, request_id_of
+from deployments.job_metrics import CANARY, CLIENT
 from deployments.jobs import Job
 from deployments.schema import VideoBody, VideoDeleted, VideoList
 from deployments.service import TENSORS, VIDEO, VideoService
+from model.errors import InvalidInputError
+from monitoring.jobs import JOBS_REFUSED
 
+# Set by the canary, so that its jobs are counted apart.
+ORIGIN_HEADER = "x-lingbot-origin"
 _POLL_AFTER_MS = 500
 _MEDIA_TYPES = {VIDEO: "video/mp4", TENSORS: "application/octet-stream"}
 
@@ -86,6 +94,10 @@ def _add_probes(api: FastAPI, service: VideoService) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        return Response(await service.metrics(), media_type=CONTENT_TYPE_LATEST)
+
     @api.get("/readyz")
     async def readyz() -> JSONResponse:
         reasons = await service.not_ready()
@@ -98,10 +110,15 @@ def _add_probes(api: FastAPI, service: VideoService) -> None:
 
 
 async def _create(request: Request, service: VideoService) -> Job:
-    body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
-    ids = new_job_ids(request.headers)
-    bind_contextvars(job_id=ids.job_id)
-    return await service.create(body, ids)
+    origin = CANARY if request.headers.get(ORIGIN_HEADER) == CANARY else CLIENT
+    try:
+        body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
+        ids = new_job_ids(request.headers)
+        bind_contextvars(job_id=ids.job_id)
+        return await service.create(body, ids, origin=origin)
+    except (GatewayError, InvalidInputError) as error:
+        count(JOBS_REFUSED, code=http_errors.refusal_code(error))
+        raise
 
 
 async def _name_in_log(request: Request) -> None:

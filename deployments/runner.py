@@ -14,6 +14,7 @@ from deployments.artifacts import ArtifactStore
 from deployments.claims import Claim, Claims
 from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.http_errors import job_error
+from deployments.job_metrics import JobMetrics
 from deployments.jobs import JobStore
 from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
@@ -38,6 +39,7 @@ class JobRunner:
         artifacts: Where their files go.
         pipeline: What makes the clips.
         tracing: Where their traces go.
+        metrics: Told of each job's beginning and end.
         max_in_progress: Jobs handed to the pipeline at once, over all gateways, until
             `set_max_in_progress`.
         renew_s: Time between two renewals of the leases.
@@ -50,6 +52,7 @@ class JobRunner:
         artifacts: ArtifactStore,
         pipeline: PipelineClient,
         tracing: Tracing,
+        metrics: JobMetrics,
         *,
         max_in_progress: int,
         renew_s: float,
@@ -59,6 +62,7 @@ class JobRunner:
         self._artifacts = artifacts
         self._pipeline = pipeline
         self._tracing = tracing
+        self._metrics = metrics
         self._max_in_progress = max_in_progress
         self._renew_s = renew_s
         self._renewed_s = float("-inf")
@@ -162,6 +166,7 @@ class JobRunner:
         for job_id in await asyncio.to_thread(self._claims.recover):
             logger.error("job_failed", job_id=job_id, code="interrupted")
             await asyncio.to_thread(self._artifacts.drop_request, job_id)
+            await self._metrics.end(job_id)
 
     def _spawn(self, claim: Claim) -> None:
         task = asyncio.create_task(self._run(claim), name=claim.job_id)
@@ -196,6 +201,8 @@ class JobRunner:
 
     async def _generate(self, claim: Claim, request: GenerateRequest, trace: JobTrace) -> None:
         logger.info("job_started")
+        if claim.attempt == 1:
+            await self._metrics.begin(claim.job_id)
         start_s, written_s = time.monotonic(), float("-inf")
         async with aclosing(self._pipeline.generate(request)) as items:
             async for item in items:
@@ -208,6 +215,7 @@ class JobRunner:
                     written_s = time.monotonic()
         await _insist(self._claims.complete, claim)
         logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
+        await self._metrics.end(claim.job_id)
 
     async def _record(self, claim: Claim, event: StageEvent) -> None:
         try:
@@ -220,6 +228,7 @@ class JobRunner:
         try:
             await _insist(self._claims.fail, claim, public.code, public.message)
             await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
+            await self._metrics.end(claim.job_id)
         except LeaseLostError:
             await self._drop_if_deleted(claim.job_id)
 

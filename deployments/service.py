@@ -3,8 +3,12 @@
 import asyncio
 import os
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
 from deployments.admission import admit, new_job
@@ -14,9 +18,11 @@ from deployments.config import GatewayConfig
 from deployments.create_body import CreateBody
 from deployments.database import open_database
 from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.gateway_metrics import exposition
 from deployments.hand_over import HandOver
 from deployments.ids import JobIds
 from deployments.intake import Intake
+from deployments.job_metrics import CLIENT, JobMetrics
 from deployments.jobs import COMPLETED, FAILED, Job, JobStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
@@ -48,12 +54,14 @@ class VideoService:
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
+        self._metrics = JobMetrics(self._store, wait_objective_s=config.wait_objective_s)
         self._runner = JobRunner(
             self._store,
             Claims(engine, _unique_name(), lease_s=config.lease_s),
             self._artifacts,
             self._pipeline,
             self._tracing,
+            self._metrics,
             max_in_progress=0 if fixed is None else fixed,
             renew_s=config.lease_s / _RENEWALS_PER_LEASE,
         )
@@ -76,8 +84,12 @@ class VideoService:
         self._runner.start()
         self._hand_over.start()
 
-    async def create(self, body: CreateBody, ids: JobIds) -> Job:
+    async def create(self, body: CreateBody, ids: JobIds, *, origin: str = CLIENT) -> Job:
         """Checks a request and queues its job under the given names.
+
+        Args:
+            body: The request.
+            origin: Who sent it, for the metrics.
 
         Raises:
             InvalidInputError: A field is wrong.
@@ -89,6 +101,7 @@ class VideoService:
         admitted = await asyncio.to_thread(admit, body, self.config, ids)
         await self._check_prompts(body, admitted.request)
         job = new_job(admitted, self.config.model_name)
+        job.origin = origin
         await self._intake.submit(job, admitted.request)
         return await self.get(job.id)
 
@@ -134,8 +147,11 @@ class VideoService:
         Raises:
             JobNotFoundError: There is none of this id.
         """
+        job = await self.get(job_id)
         await asyncio.to_thread(self._store.delete, job_id)
         logger.info("job_deleted", job_id=job_id)
+        if not job.is_over:
+            self._metrics.cancel(job, time.time())
         await self._runner.drop(job_id)
         await asyncio.to_thread(self._artifacts.delete, job_id)
 
@@ -170,6 +186,14 @@ class VideoService:
         """What the gangs chose at their start; None while nobody knows."""
         return await self._pipeline.denoiser_facts()
 
+    async def metrics(self) -> bytes:
+        """The state of queue and service, as Prometheus reads it."""
+        backlogs = None
+        with suppress(SQLAlchemyError):
+            backlogs = await asyncio.to_thread(self._store.backlogs)
+        ready = not await self._pipeline.not_ready()
+        return exposition(backlogs, ready=ready, now_s=time.time())
+
     async def count(self) -> dict[str, int]:
         """Number of jobs by status."""
         return await asyncio.to_thread(self._store.count)
@@ -187,6 +211,7 @@ class VideoService:
     async def _cancel(self, job_id: str) -> None:
         if await asyncio.to_thread(self._store.cancel, job_id):
             logger.info("job_cancelled", job_id=job_id)
+            await self._metrics.end(job_id)
             await self._runner.drop(job_id)
             await asyncio.to_thread(self._artifacts.drop_request, job_id)
 

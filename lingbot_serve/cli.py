@@ -9,6 +9,7 @@ from rich.console import Console
 from deployments.serve_config import serve_config
 from lingbot_serve import options, simulate_options
 from lingbot_serve.bench.commands import app as bench_app
+from lingbot_serve.canary import send_canary
 from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
 from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
@@ -46,6 +47,14 @@ def serve(
     )
     with errors_as_exit_codes():
         serve_until_stopped(read_settings(flags), _console())
+
+
+@app.command(epilog=EPILOG)
+def canary(server: options.CanaryServer, timeout: options.CanaryTimeout = 600.0) -> None:
+    """Send a tiny job to a running server and check its video; for a CronJob."""
+    with errors_as_exit_codes():
+        sighting = send_canary(server, timeout_s=timeout)
+        _console().print(f"{sighting.num_frames} frames after {sighting.seconds:.1f} s")
 
 
 @app.command(epilog=EPILOG)

@@ -115,12 +115,16 @@ class VideoClient:
     Args:
         base_url: Address of the gateway, without `/v1`.
         timeout_s: Longest wait for one answer.
+        origin: Under what the server counts the jobs; it knows "client" and "canary".
     """
 
-    def __init__(self, base_url: str, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, base_url: str, *, timeout_s: float = 60.0, origin: str = "client") -> None:
         # A proxy of the environment is for the outside; this machine is not behind it.
         trust_env = not _is_loopback(httpx.URL(base_url).host)
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, trust_env=trust_env)
+        headers = {"x-lingbot-origin": origin}
+        self._http = httpx.Client(
+            base_url=base_url, timeout=timeout_s, trust_env=trust_env, headers=headers
+        )
 
     def __enter__(self) -> "VideoClient":
         return self

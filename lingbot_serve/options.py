@@ -35,6 +35,10 @@ Camera = Annotated[
 Server = Annotated[
     str | None, typer.Option(metavar="URL", help="Ask this server; start no cluster.")
 ]
+CanaryServer = Annotated[str, typer.Option("--server", metavar="URL", help="The gateway.")]
+CanaryTimeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="The job is cancelled after this.")
+]
 
 Size = Annotated[
     str | None,
