@@ -136,7 +136,10 @@ class JobStore:
         query = select(*columns).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
             rows = session.execute(query.group_by(Job.status, urgent)).all()
-        found = {(status, bool(is_urgent)): rest for status, is_urgent, *rest in rows}
+        found: dict[tuple[str, bool], tuple[int, float | None]] = {
+            (status, bool(is_urgent)): (number, oldest_s)
+            for status, is_urgent, number, oldest_s in rows
+        }
         backlogs = []
         for job_class, is_urgent in ((DEADLINE, True), (BEST_EFFORT, False)):
             num_queued, oldest_s = found.get((QUEUED, is_urgent), (0, None))

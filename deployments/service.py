@@ -89,6 +89,7 @@ class VideoService:
 
         Args:
             body: The request.
+            ids: The names.
             origin: Who sent it, for the metrics.
 
         Raises:

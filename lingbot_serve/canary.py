@@ -16,7 +16,7 @@ from model.types import UInt8Array
 # What the gateway counts such jobs under.
 ORIGIN = "canary"
 # The smallest clip that still has two latent frames and a step between two others.
-_SIZE, _NUM_FRAMES, _STEPS = (128, 128), 5, 2
+_SIZE, _NUM_FRAMES, _STEPS = (64, 64), 5, 2
 _PROMPT = "a canary"
 
 

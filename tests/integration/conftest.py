@@ -18,6 +18,8 @@ ENVIRONMENT = {
     # Ray processes inherit these. Without a token Ray writes none into the home directory.
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Tests wait for the metrics, which Ray passes on every ten seconds otherwise.
+    "RAY_metrics_report_interval_ms": "1000",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }

@@ -1,0 +1,85 @@
+"""The gateway's `/metrics`, from rows in a real database to what Prometheus' own parser reads."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from deployments.database import open_database
+from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog, exposition
+from deployments.job_metrics import job_class
+from deployments.jobs import IN_PROGRESS, QUEUED, Job, JobStore
+from monitoring.metric import Exporter
+from monitoring.registry import METRICS
+
+Series = dict[tuple[str, ...], float]
+
+
+def read(text: bytes) -> Series:
+    """Values by name and labels' values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def job(name: str, status: str, created_at: float, due_at_s: float | None) -> Job:
+    return Job(
+        id=name,
+        status=status,
+        created_at=created_at,
+        due_at_s=due_at_s,
+        model="m",
+        prompt="p",
+        width=96,
+        height=64,
+        num_frames=17,
+        seed="1",
+        num_inference_steps=3,
+    )
+
+
+def test_backlogs_count_by_class_and_find_the_oldest(tmp_path: Path) -> None:
+    store = JobStore(open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}"))
+    assert store.backlogs() == [Backlog(DEADLINE), Backlog(BEST_EFFORT)]
+    rows = [
+        job("a", QUEUED, 900.0, None),
+        job("b", QUEUED, 800.0, None),
+        job("c", IN_PROGRESS, 700.0, None),
+        job("d", IN_PROGRESS, 600.0, 1200.0),
+        job("e", "completed", 500.0, 1200.0),
+    ]
+    for row in rows:
+        store.add(row)
+    assert store.backlogs() == [
+        Backlog(DEADLINE, num_running=1),
+        Backlog(BEST_EFFORT, num_queued=2, oldest_s=800.0, num_running=1),
+    ]
+    assert [job_class(row) for row in rows] == [BEST_EFFORT] * 3 + [DEADLINE] * 2
+    store.close()
+
+
+def test_the_exposition_has_every_metric_of_the_gateway() -> None:
+    backlogs = [Backlog(DEADLINE), Backlog(BEST_EFFORT, 2, 800.0, 1)]
+    series = read(exposition(backlogs, ready=True, now_s=1000.0))
+    assert {name for name, *_ in series} == {
+        metric.exported_name for metric in METRICS if metric.exporter is Exporter.GATEWAY
+    }
+    assert series["lingbot_ready",] == 1
+    assert series["lingbot_store_up",] == 1
+    assert series["lingbot_queue_jobs", BEST_EFFORT] == 2
+    assert series["lingbot_running_jobs", BEST_EFFORT] == 1
+    assert series["lingbot_queue_oldest_age_seconds", BEST_EFFORT] == 200
+    assert series["lingbot_queue_oldest_age_seconds", DEADLINE] == 0
+
+
+def test_a_database_that_is_away_leaves_no_queue_but_says_so() -> None:
+    series = read(exposition(None, ready=False, now_s=1000.0))
+    assert series == {("lingbot_ready",): 0, ("lingbot_store_up",): 0}
+
+
+@pytest.mark.parametrize("now_s", [700.0, 800.0])
+def test_a_clock_that_lags_makes_no_negative_age(now_s: float) -> None:
+    series = read(exposition([Backlog(DEADLINE, 1, 800.0)], ready=True, now_s=now_s))
+    assert series["lingbot_queue_oldest_age_seconds", DEADLINE] == 0
