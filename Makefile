@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery clean
+.PHONY: docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery monitoring-proof clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-recovery: $(STAMP) ## Measure how fast a gang comes back
 
 docs-performance: $(STAMP) ## Write docs/performance.md and the README's figures from docs/benchmarks
 	$(BIN)/lingbot-serve bench report
+
+monitoring-proof: $(STAMP) $(CHECKPOINT) ## Show that every panel and rule returns data (needs prometheus)
+	$(BIN)/python -m benchmarks.monitoring_proof
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info

@@ -1,5 +1,6 @@
 """Every alert fires when it should and keeps quiet when it should, judged by Prometheus itself."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from monitoring.dashboards.all import DASHBOARDS
 from monitoring.generate import GROUPS
 from monitoring.rules import alerts, objectives
 from monitoring.rules.rule import Alert, Group
@@ -209,6 +211,17 @@ def test_every_alert_has_a_runbook(alert: Alert) -> None:
     assert text.startswith(f"# {alert.name}\n")
     assert alert.severity in ("page", "ticket")
     assert {"## Meaning", "## Look", "## Act"} <= set(text.splitlines())
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_runbooks_name_dashboards_and_panels_that_there_are(alert: Alert) -> None:
+    text = (ROOT / "docs" / "runbooks" / f"{alert.name}.md").read_text()
+    boards = {board.title.removeprefix("LingBot / "): board for board in DASHBOARDS}
+    titles = {panel.title for board in DASHBOARDS for panel in board.panels}
+    assert set(re.findall(r"[Dd]ashboard \*([^*]+)\*", text)) <= boards.keys()
+    assert set(re.findall(r'"([^"]+)"', text)) <= titles
+    linked = {name for name in re.findall(r"\]\((\w+)\.md\)", text)}
+    assert linked <= {other.name for other in ALERTS}
 
 
 def test_there_is_no_runbook_without_an_alert() -> None:
