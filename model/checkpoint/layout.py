@@ -7,8 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint.tensors import INDEX_SUFFIX
 from model.errors import CheckpointError
+
+INDEX_SUFFIX = ".safetensors.index.json"
 
 
 class Layout(str, Enum):

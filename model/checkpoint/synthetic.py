@@ -24,9 +24,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5Enco
 
 from model.attention import sdpa
 from model.checkpoint.image_encoder import published_vision_key
+from model.checkpoint.layout import INDEX_SUFFIX
 from model.checkpoint.load import same_key
 from model.checkpoint.synthetic_tokenizer import write_tokenizer
-from model.checkpoint.tensors import INDEX_SUFFIX
 from model.checkpoint.text_encoder import published_text_encoder_key
 from model.checkpoint.vae import VAEConfig, published_vae_key
 from model.config import DiTConfig

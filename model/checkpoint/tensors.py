@@ -15,9 +15,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from model.checkpoint.layout import INDEX_SUFFIX
 from model.errors import CheckpointError
-
-INDEX_SUFFIX = ".safetensors.index.json"
 
 # As safetensors names them; a checkpoint of weights holds no others.
 _DTYPES = {
