@@ -97,16 +97,32 @@ def _gangs(results: Results) -> Iterator[Claim]:
             at_least=(0.90, 0.95),
             text=lambda row: f"{_scaling(alone, row):.3f} (one forward: {_alone(alone, row):.3f})",
         )
-    row = best_forward(results.dit, gpus=4, size="480x832", frames=161)
-    known = row if row is not None and row.exposed_communication is not None else None
+    known = [row for row in results.dit if row.exposed_communication is not None]
     yield _claim(
         "exposed communication, 4 GPUs, 161 frames, guided step",
-        known,
+        largest_gang(known, frames=161),
         lambda row: row.exposed_communication or 0.0,
         at_most=(0.05, 0.02),
-        text=lambda row: f"{row.exposed_communication:.1%} (one forward: {row.exposed_alone:.1%})",
+        text=lambda row: (
+            f"{row.exposed_communication:.1%} (one forward: {row.exposed_alone:.1%}){_gang(row)}"
+        ),
     )
     yield _sharded(results)
+
+
+def largest_gang(rows: Iterable[DitRow], *, frames: int, sharding: str = "none") -> DitRow | None:
+    """The fastest forward of 480x832 on four GPUs; where no such gang was at hand, on two."""
+    rows = list(rows)
+    found = [
+        best_forward(rows, gpus=gpus, size="480x832", frames=frames, sharding=sharding)
+        for gpus in (4, 2)
+    ]
+    return next((row for row in found if row is not None), None)
+
+
+def _gang(row: DitRow | E2eRow) -> str:
+    """Says that a row is of another gang than the claim's."""
+    return "" if row.gpus == 4 else f", on {row.gpus} GPUs"
 
 
 def _scaling(alone: DitRow | None, row: DitRow) -> float:
@@ -124,9 +140,9 @@ def _pair_s(row: DitRow) -> float:
 
 
 def _sharded(results: Results) -> Claim:
-    shape = {"gpus": 4, "size": "480x832", "frames": 81}
-    whole = best_forward(results.dit, gpus=4, size="480x832", frames=81)
-    shared = best_forward(results.dit, gpus=4, size="480x832", frames=81, sharding="per_expert")
+    shared = largest_gang(results.dit, frames=81, sharding="per_expert")
+    gpus = 4 if shared is None else shared.gpus
+    whole = best_forward(results.dit, gpus=gpus, size="480x832", frames=81)
 
     def slower(row: DitRow) -> float:
         assert whole is not None
@@ -134,23 +150,22 @@ def _sharded(results: Results) -> Claim:
         return clip_s / (70 * _pair_s(whole)) - 1
 
     return _claim(
-        f"FSDP-{shape['gpus']} (per_expert) against whole weights, 81 frames, 70 steps",
+        "FSDP-4 (per_expert) against whole weights, 81 frames, 70 steps",
         None if whole is None else shared,
         slower,
         at_most=(0.03, 0.01),
-        text=lambda row: f"{slower(row):+.1%} ({row.gather_s or 0:.2f} s a gather)",
+        text=lambda row: f"{slower(row):+.1%} ({row.gather_s or 0:.2f} s a gather){_gang(row)}",
     )
 
 
 def _clips(results: Results) -> Iterator[Claim]:
-    wanted = (GPU, 4, 81, 70)
-    clips = [row for row in results.e2e if (row.gpu, row.gpus, row.frames, row.steps) == wanted]
+    clips = [row for row in results.e2e if (row.gpu, row.size, row.frames) == (GPU, "480x832", 81)]
     yield _claim(
         "4 H200, clip over HTTP, 81 frames, 70 steps: over 140 forwards + encode + decode",
-        min(clips, key=lambda row: row.wall_s, default=None),
+        max(clips, key=lambda row: (row.gpus, row.steps, row.date), default=None),
         lambda row: row.ratio,
         at_most=(1.05, 1.02),
-        text=lambda row: f"{row.ratio:.3f} ({row.wall_s:.1f} s)",
+        text=lambda row: f"{row.ratio:.3f} ({row.wall_s:.1f} s, {row.steps} steps){_gang(row)}",
     )
     decodes = [
         row
