@@ -155,7 +155,7 @@ def _storage_offsets(path: Path) -> dict[str, int]:
     if not zipfile.is_zipfile(path):
         return {}
     with FakeTensorMode():
-        loaded: dict[str, Tensor] = torch.load(path, weights_only=True)
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     offsets = {key: value.untyped_storage()._checkpoint_offset for key, value in loaded.items()}
     return {key: offset for key, offset in offsets.items() if offset is not None}
 

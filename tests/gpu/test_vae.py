@@ -49,9 +49,8 @@ def decoder(dtype: torch.dtype, *, compiled: bool = False) -> VAEDecoder:
     return VAEDecoder(half, LatentScale(CONFIG, GPU), compile_half(half) if compiled else None)
 
 
-def encoder(dtype: torch.dtype, num_distinct: int, *, compiled: bool = False) -> VAEEncoder:
-    half, scale = draw(EncoderHalf, dtype), LatentScale(CONFIG, GPU)
-    return VAEEncoder(half, scale, num_distinct, compile_half(half) if compiled else None)
+def encoder(dtype: torch.dtype, num_distinct: int) -> VAEEncoder:
+    return VAEEncoder(draw(EncoderHalf, dtype), LatentScale(CONFIG, GPU), num_distinct)
 
 
 @contextmanager
@@ -69,18 +68,20 @@ def decoded(dtype: torch.dtype, latents: Latents, *, compiled: bool = False) -> 
     return torch.cat([part.float().cpu() for part in parts], dim=1)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_decodes_within_45_db(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "compiled"),
+    [(torch.bfloat16, False), (torch.float16, False), (torch.bfloat16, True)],
+)
+def test_half_precision_decodes_within_45_db(dtype: torch.dtype, compiled: bool) -> None:
     values = np.random.default_rng(0).standard_normal((16, 6, 60, 104), np.float32)
     latents = Latents(values)
     with full_float32():
         expected = decoded(torch.float32, latents)
     assert expected.shape == (3, 21, 480, 832) and 0.2 < float(expected.std()) < 1
-    for compiled in (False, True):
-        error = (decoded(dtype, latents, compiled=compiled) - expected).square().mean()
-        psnr_db = 10 * math.log10(2**2 / float(error))
-        print(f"{dtype}, compiled {compiled}: {psnr_db:.1f} dB")
-        assert psnr_db >= 45
+    error = (decoded(dtype, latents, compiled=compiled) - expected).square().mean()
+    psnr_db = 10 * math.log10(2**2 / float(error))
+    print(f"{dtype}, compiled {compiled}: {psnr_db:.1f} dB")
+    assert psnr_db >= 45
 
 
 def test_bytes_arrive_in_order_while_the_next_are_computed() -> None:
@@ -98,10 +99,3 @@ def test_grey_frames_settle_on_a_gpu_too(dtype: torch.dtype) -> None:
     whole = encoder(dtype, 41).encode(IMAGE, shape).latent
     stopped = encoder(dtype, first_settled_latent(CONFIG) + 1).encode(IMAGE, shape).latent
     np.testing.assert_allclose(stopped, whole, rtol=0, atol=1e-6)
-
-
-def test_a_compiled_encoder_agrees_with_a_plain_one() -> None:
-    shape = VideoShape(num_frames=25, height=240, width=416)
-    plain = encoder(torch.float32, 30).encode(IMAGE, shape).latent
-    ours = encoder(torch.float32, 30, compiled=True).encode(IMAGE, shape).latent
-    assert np.linalg.norm(ours - plain) <= 5e-3 * np.linalg.norm(plain)  # both with TF32
