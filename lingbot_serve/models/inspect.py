@@ -15,7 +15,6 @@ from lingbot_serve.models.manifest import (
 )
 from model.checkpoint.layout import locate_checkpoint
 from model.errors import CheckpointError
-from model.verify import verify_weights
 
 
 class State(str, Enum):
@@ -82,6 +81,9 @@ def check_model(folder: Path) -> None:
     Raises:
         CheckpointError: Files are missing, or keys or shapes do not fit.
     """
+    # Here, since it brings torch along: the other commands answer without.
+    from model.verify import verify_weights
+
     verify_weights(locate_checkpoint(folder))
 
 
