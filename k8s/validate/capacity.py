@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.placement import replica_bundles
 from deployments.config import GatewayConfig, PipelineConfig
 from deployments.messages import Stage
 from k8s.validate.manifests import Manifests, Pods
-from k8s.validate.serve_config import builder_arguments
+from k8s.validate.serve_config import builder_arguments, scaled_replicas
 
 Resources = Mapping[str, float]
 _GPU = "nvidia.com/gpu"
@@ -40,7 +40,8 @@ class Demand:
 def check_capacity(manifests: Manifests) -> Iterator[str]:
     """Replicas that would wait for a node for ever."""
     workers = [pods for pods in manifests.ray_pods() if pods.is_ray_worker]
-    demands = list(_demands(manifests))
+    most = scaled_replicas(manifests)
+    demands = [replace(d, replicas=most.get(d.name, d.replicas)) for d in _demands(manifests)]
     for demand in demands:
         yield from _placement_faults(demand, workers)
     for pool in _pools(demands):

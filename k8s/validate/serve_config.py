@@ -50,6 +50,20 @@ def builder_arguments(manifests: Manifests) -> list[BaseModel]:
     return found
 
 
+def scaled_replicas(manifests: Manifests) -> dict[str, int]:
+    """The most replicas of each deployment whose bounds stand beside the builder's arguments."""
+    texts = [s["spec"].get("serveConfigV2") or "{}" for s in manifests.of("RayService")]
+    applications = [
+        a for text in texts for a in (yaml.safe_load(text) or {}).get("applications", [])
+    ]
+    return {
+        deployment["name"]: deployment["autoscaling_config"]["max_replicas"]
+        for application in applications
+        for deployment in application.get("deployments", [])
+        if "max_replicas" in deployment.get("autoscaling_config", {})
+    }
+
+
 def _application_faults(import_path: str, args: Object) -> Iterator[str]:
     try:
         model = _model(import_path)
