@@ -91,8 +91,8 @@ class DenoiserFactory:
             ranks=context.world_size,
             ulysses_degree=context.ulysses_degree,
             dtype=self.config.dtype,
-            load_s=round(loaded_s - begin_s, 1),
-            warm_up_s=round(warm_s - loaded_s, 1),
+            load_s=round(loaded_s - begin_s, 3),
+            warm_up_s=round(warm_s - loaded_s, 3),
         )
         logger.info("denoiser_ready", **asdict(facts))
         return DenoiseProgram(denoiser, facts)
