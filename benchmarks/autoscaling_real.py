@@ -192,7 +192,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.2):
             stages = serve.status().applications[PIPELINE].deployments
-            states = {str(s.value): n for s, n in stages["denoiser"].replica_states.items()}
+            states = {str(s): n for s, n in stages["denoiser"].replica_states.items()}
             self.samples.append((time.time(), states))
 
     def stop(self) -> None:
