@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery monitoring-proof clean
+.PHONY: docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-autoscaling bench-autoscaling-real monitoring-proof clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,14 @@ bench-overhead: $(STAMP) ## Measure what serving adds to the models' own time
 
 bench-overlap: $(STAMP) ## Measure how well requests overlap
 	$(BIN)/python -m benchmarks.overlap
+
+bench-autoscaling: $(STAMP) ## Simulate the scaling policies against each other
+	$(BIN)/python -m benchmarks.autoscaling
+
+bench-autoscaling-real: $(STAMP) ## Run and simulate one trace on a local Ray Serve
+	$(BIN)/python -m benchmarks.autoscaling_real work
+	$(BIN)/python -m benchmarks.autoscaling_real requests
+	$(BIN)/python -m benchmarks.autoscaling_real report
 
 bench-recovery: $(STAMP) ## Measure how fast a gang comes back
 	$(BIN)/python -m benchmarks.recovery

@@ -14,6 +14,7 @@ from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
 from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
 from lingbot_serve.models.command import app as models_app
+from lingbot_serve.planning.command import plan
 from lingbot_serve.serve import serve_until_stopped
 from lingbot_serve.settings import ServerFlags, read_settings
 from lingbot_serve.simulate import (
@@ -28,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command(epilog=EPILOG)(plan)
 app.add_typer(models_app, name="models")
 
 app.add_typer(bench_app, name="bench")
