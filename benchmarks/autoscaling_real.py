@@ -42,7 +42,8 @@ from autoscaling.simulator.report import Report, Waits, summarise
 from autoscaling.simulator.trace import Trace, burst_arrivals, draw_deadlines
 from benchmarks.report import write_report
 from deployments.app import build_gateway
-from deployments.config import GatewayConfig, Limits, ServeConfig
+from deployments.config import ServeConfig
+from deployments.gateway_config import GatewayConfig, Limits
 from deployments.launch import start_ray, wait_until_ready
 from deployments.names import GATEWAY, PIPELINE
 from deployments.serve_config import serve_config

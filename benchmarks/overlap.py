@@ -18,7 +18,7 @@ from ray import serve
 
 from benchmarks.report import write_report
 from deployments.app import build_gateway
-from deployments.config import GatewayConfig, Limits
+from deployments.gateway_config import GatewayConfig, Limits
 from deployments.launch import start_ray, wait_until_ready
 from deployments.names import GATEWAY, PIPELINE
 from tests.support.server import body, free_port

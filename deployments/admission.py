@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deployments.config import GatewayConfig, Limits
 from deployments.create_body import CreateBody
+from deployments.gateway_config import GatewayConfig, Limits
 from deployments.ids import JobIds
 from deployments.jobs import Job
 from deployments.messages import GenerateRequest

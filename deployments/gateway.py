@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from deployments.config import GatewayConfig
+from deployments.gateway_config import GatewayConfig
 from deployments.logs import configure_replica_logging
 from deployments.names import GATEWAY
 from deployments.routes import build_api

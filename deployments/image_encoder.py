@@ -1,10 +1,10 @@
 """The image_encoder stage: CLIP, for checkpoints whose DiT has the image branch."""
 
 from cluster.logs import LogConfig
-from deployments.config import StageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.pipeline_config import StageConfig
 from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
 from model.image_encoder import ImageEncoder

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from deployments.config import StageConfig
+from deployments.pipeline_config import StageConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")

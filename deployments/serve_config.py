@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from autoscaling.config import ReplicaBounds
 from cluster.logs import LogConfig
-from deployments.config import GatewayConfig, PipelineConfig, ServeConfig
+from deployments.config import ServeConfig
+from deployments.gateway_config import GatewayConfig
 from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
+from deployments.pipeline_config import PipelineConfig
 
 _POLICY = "deployments.stage_policy:StagePolicy"
 # Serve keeps reports for so many intervals, and wants more than one.

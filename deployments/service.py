@@ -14,10 +14,10 @@ from cluster.logs import get_logger
 from deployments.admission import admit, new_job
 from deployments.artifacts import ArtifactStore
 from deployments.claims import Claims
-from deployments.config import GatewayConfig
 from deployments.create_body import CreateBody
 from deployments.database import open_database
 from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.gateway_config import GatewayConfig
 from deployments.gateway_metrics import exposition
 from deployments.hand_over import HandOver
 from deployments.ids import JobIds

@@ -8,10 +8,10 @@ from ray import serve
 
 from cluster.logs import LogConfig
 from cluster.metrics import count, declare
-from deployments.config import StageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.pipeline_config import StageConfig
 from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
 from model.text_encoder import TextEncoder

@@ -7,10 +7,10 @@ from contextlib import aclosing
 import numpy as np
 
 from cluster.logs import LogConfig
-from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
+from deployments.pipeline_config import VAEStageConfig
 from deployments.startup import compiling, loading
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import locate_checkpoint

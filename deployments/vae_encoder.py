@@ -1,10 +1,10 @@
 """The vae_encoder stage: the first frame into latent space."""
 
 from cluster.logs import LogConfig
-from deployments.config import VAEStageConfig
 from deployments.logs import configure_replica_logging
 from deployments.messages import Stage
 from deployments.model_thread import ModelThread
+from deployments.pipeline_config import VAEStageConfig
 from deployments.startup import compiling, loading
 from model.checkpoint.layout import locate_checkpoint
 from model.types import FirstFrame, UInt8Array, VideoShape

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cluster.placement import replica_bundles
-from deployments.config import GatewayConfig, PipelineConfig
+from deployments.gateway_config import GatewayConfig
 from deployments.messages import Stage
+from deployments.pipeline_config import PipelineConfig
 from k8s.validate.manifests import Manifests, Pods
 from k8s.validate.serve_config import builder_arguments, scaled_replicas
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from deployments.config import GatewayConfig, PipelineConfig
+from deployments.gateway_config import GatewayConfig
+from deployments.pipeline_config import PipelineConfig
 from k8s.validate.manifests import INCREMENTAL, Manifests, Object, Pods, title
 from k8s.validate.serve_config import builder_arguments
 

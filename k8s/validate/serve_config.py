@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 from sqlalchemy.engine import make_url
 
-from deployments.config import GatewayConfig, PipelineConfig, explain
+from deployments.config import explain
+from deployments.gateway_config import GatewayConfig
+from deployments.pipeline_config import PipelineConfig
 from k8s.validate.manifests import HEAD, Manifests, Object, Pods, title
 
 _SERVE_PORT = "serve"

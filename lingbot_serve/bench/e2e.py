@@ -16,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.config import GangConfig
-from deployments.config import PipelineConfig, ServeConfig, VAEStageConfig
+from deployments.config import ServeConfig
+from deployments.pipeline_config import PipelineConfig, VAEStageConfig
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.dit import run_dit
 from lingbot_serve.bench.dit_cases import (

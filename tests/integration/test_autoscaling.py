@@ -13,7 +13,8 @@ from ray.serve.schema import ServeDeploySchema
 from ray.util import list_named_actors
 
 from deployments.app import build_gateway
-from deployments.config import GatewayConfig, ServeConfig
+from deployments.config import ServeConfig
+from deployments.gateway_config import GatewayConfig
 from deployments.names import PIPELINE
 from deployments.serve_config import serve_config
 from tests.support.server import Server, body, wait_for, wait_for_step

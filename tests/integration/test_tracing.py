@@ -13,7 +13,7 @@ import pytest
 from ray import serve
 
 from deployments.app import build_gateway
-from deployments.config import TracingConfig
+from deployments.gateway_config import TracingConfig
 from tests.integration.test_logs import events
 from tests.support.server import Server, body, wait_for
 

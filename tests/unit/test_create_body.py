@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from deployments import http_errors
 from deployments.admission import admit
-from deployments.config import GatewayConfig
 from deployments.create_body import read_create_body
+from deployments.gateway_config import GatewayConfig
 from deployments.ids import JobIds
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from tests.support.server import body, camera, picture

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from deployments.app import build_pipeline, check_checkpoint
-from deployments.config import GatewayConfig, PipelineConfig, ServeConfig
+from deployments.config import ServeConfig
+from deployments.gateway_config import GatewayConfig
+from deployments.pipeline_config import PipelineConfig
 from model.checkpoint.layout import CheckpointPaths
 from model.errors import CheckpointError, ConfigurationError
 

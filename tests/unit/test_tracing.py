@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from deployments.config import ServeConfig, TracingConfig
+from deployments.config import ServeConfig
+from deployments.gateway_config import TracingConfig
 from deployments.ids import JobIds, new_job_ids
 from deployments.messages import Stage, StageEvent, StageState
 from deployments.tracing import JobTrace, Tracing

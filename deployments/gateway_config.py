@@ -1,0 +1,144 @@
+"""Settings of the application that speaks HTTP and keeps the jobs."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from cluster.logs import LogConfig
+from deployments.names import PIPELINE
+from deployments.presets import PRESETS, GenerationDefaults
+from deployments.settings import AbsolutePath, LabelSelector, Settings
+from model.errors import ConfigurationError
+from model.types import Solver
+
+
+class GenerationOverrides(Settings):
+    """Fields of the preset to replace; see `GenerationDefaults`."""
+
+    width: int | None = Field(default=None, ge=16)
+    height: int | None = Field(default=None, ge=16)
+    num_frames: int | None = Field(default=None, ge=1)
+    num_inference_steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = Field(default=None, gt=0)
+    boundary_ratio: float | None = Field(default=None, ge=0, le=1)
+    sampler: Solver | None = None
+
+
+class Limits(Settings):
+    """The most that one request may ask for.
+
+    Args:
+        max_area: Pixels of a frame.
+        max_num_frames: Frames of a clip.
+        max_inference_steps: Solver steps.
+        max_prompt_tokens: Tokens of a prompt; the model attends 512.
+        max_poses: Rows of a camera path.
+        max_body_bytes: Bytes of a request body.
+        max_image_pixels: Pixels of the uploaded image, read off its header.
+        max_queued_jobs: Jobs that wait; one more is told to come back.
+    """
+
+    max_area: int = Field(default=1280 * 720, ge=256)
+    max_num_frames: int = Field(default=961, ge=1)
+    max_inference_steps: int = Field(default=100, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    max_poses: int = Field(default=4096, ge=1)
+    max_body_bytes: int = Field(default=32 * 2**20, ge=2**10)
+    max_image_pixels: int = Field(default=40_000_000, ge=256)
+    max_queued_jobs: int = Field(default=64, ge=1)
+
+
+class TracingConfig(Settings):
+    """Where the traces of jobs go.
+
+    Args:
+        otlp_endpoint: Address of an OpenTelemetry collector's HTTP port, such as
+            `http://collector:4318`; None leaves it to `OTEL_EXPORTER_OTLP_ENDPOINT`, and without
+            that nothing is traced.
+    """
+
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
+class GatewayConfig(Settings):
+    """The application that speaks HTTP and keeps the jobs.
+
+    Args:
+        data_dir: Folder of the finished clips and of the inputs that wait.
+        database_url: SQLAlchemy's, of PostgreSQL or SQLite; None means a SQLite file in `data_dir`.
+        database_url_file: File that holds the URL, where it carries a password.
+        model_name: What the API calls the model.
+        preset: Name in `deployments.presets.PRESETS`.
+        defaults: Overrides of the preset.
+        limits: The most that a request may ask for.
+        max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:
+            two for each, one that encodes and one that decodes keep every stage busy.
+        pipeline: Name of the Serve application that makes the clips.
+        num_cpus: Reserved by the gateway.
+        label_selector: Labels that its node must have.
+        pipeline_timeout_s: Longest wait for a short answer of the pipeline.
+        report_interval_s: How often the pipeline hears what waits here.
+        wait_objective_s: How long a job should wait at most; the metrics count which did.
+        lease_s: How long a job stays with a gateway that no longer gives a sign of life.
+        drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
+        logging: How the gateway writes its log.
+        tracing: Where the traces of its jobs go.
+    """
+
+    data_dir: AbsolutePath = Path("data").absolute()
+    database_url: str | None = None
+    database_url_file: AbsolutePath | None = None
+    model_name: str = "lingbot-world-base-cam"
+    preset: str = "480*832"
+    defaults: GenerationOverrides = GenerationOverrides()
+    limits: Limits = Limits()
+    max_concurrent_jobs: int | None = Field(default=None, ge=1)
+    pipeline: str = PIPELINE
+    num_cpus: float = Field(default=0.1, ge=0)
+    label_selector: LabelSelector = Field(default_factory=dict)
+    pipeline_timeout_s: float = Field(default=10.0, gt=0)
+    report_interval_s: float = Field(default=1.0, gt=0)
+    wait_objective_s: float = Field(default=600.0, gt=0)
+    lease_s: float = Field(default=30.0, ge=2)
+    drain_timeout_s: float = Field(default=3600.0, gt=0)
+    rollout: str = ""
+    logging: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()
+
+    @model_validator(mode="after")
+    def _one_database(self) -> "GatewayConfig":
+        if self.database_url is not None and self.database_url_file is not None:
+            raise ValueError("give database_url or database_url_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _preset_exists(self) -> "GatewayConfig":
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} is none of {', '.join(PRESETS)}")
+        return self
+
+    @property
+    def generation(self) -> GenerationDefaults:
+        """The preset with its overrides."""
+        overrides = self.defaults.model_dump(exclude_none=True)
+        return PRESETS[self.preset].model_copy(update=overrides)
+
+    def store_url(self) -> str:
+        """Where the jobs are kept; reads `database_url_file`.
+
+        Raises:
+            ConfigurationError: The file cannot be read or is empty.
+        """
+        if self.database_url_file is None:
+            return self.database_url or f"sqlite:///{self.data_dir / 'jobs.sqlite'}"
+        try:
+            url = self.database_url_file.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(f"gateway.database_url_file: {error}") from error
+        if not url:
+            raise ConfigurationError(
+                f"gateway.database_url_file: {self.database_url_file} is empty"
+            )
+        return url
