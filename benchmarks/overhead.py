@@ -19,12 +19,12 @@ import torch
 from ray import serve
 
 from benchmarks.report import median_and_p95_ms, write_report
+from deployments.api.uploads import decode_image
 from deployments.config import ServeConfig
 from deployments.ids import JobIds
 from deployments.launch import start_local
 from deployments.messages import GenerateRequest
 from deployments.names import PIPELINE
-from deployments.uploads import decode_image
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint

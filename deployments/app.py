@@ -35,6 +35,8 @@ _LIGHT_MAX_ONGOING = 100
 _PIPELINE_MAX_ONGOING = 10_000
 # The gateway answers polls beside the requests that wait for their clip.
 _GATEWAY_MAX_ONGOING = 1000
+# How often Serve looks whether a gateway that it stops has answered all; until then it claims jobs.
+_GATEWAY_WAIT_LOOP_S = 0.1
 # For a drained gateway to put back what it could not finish, before Serve kills it.
 _DRAIN_MARGIN_S = 30.0
 
@@ -91,6 +93,7 @@ def build_gateway(args: GatewayConfig) -> Application:
         num_replicas=1,
         max_surge_percent=100,  # an updated one answers before the old one stops
         max_ongoing_requests=_GATEWAY_MAX_ONGOING,
+        graceful_shutdown_wait_loop_s=_GATEWAY_WAIT_LOOP_S,
         graceful_shutdown_timeout_s=args.drain_timeout_s + _DRAIN_MARGIN_S,
         ray_actor_options={"num_cpus": args.num_cpus, "label_selector": args.label_selector},
     )

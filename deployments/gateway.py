@@ -2,11 +2,11 @@
 
 from fastapi import FastAPI
 
+from deployments.api.routes import build_api
+from deployments.api.service import VideoService
 from deployments.gateway_config import GatewayConfig
 from deployments.logs import configure_replica_logging
 from deployments.names import GATEWAY
-from deployments.routes import build_api
-from deployments.service import VideoService
 from deployments.startup import announce
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from cluster.logs import LogConfig
+from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.names import PIPELINE
-from deployments.presets import PRESETS, GenerationDefaults
 from deployments.settings import AbsolutePath, LabelSelector, Settings
 from model.errors import ConfigurationError
 from model.types import Solver
@@ -70,7 +70,7 @@ class GatewayConfig(Settings):
         database_url: SQLAlchemy's, of PostgreSQL or SQLite; None means a SQLite file in `data_dir`.
         database_url_file: File that holds the URL, where it carries a password.
         model_name: What the API calls the model.
-        preset: Name in `deployments.presets.PRESETS`.
+        preset: Name in `deployments.api.presets.PRESETS`.
         defaults: Overrides of the preset.
         limits: The most that a request may ask for.
         max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:

@@ -14,11 +14,13 @@ from ray import serve
 from sqlalchemy import Engine, create_engine
 
 from deployments.app import build_gateway
-from deployments.jobs import Job, JobStore
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import Job
 from deployments.names import GATEWAY
 from tests.support.server import Server, body, wait_for, wait_for_step
 
 LONG = 150  # steps: seconds
+LONGEST = 500  # steps: longer than a gateway takes to start
 
 
 @pytest.fixture
@@ -38,6 +40,17 @@ def update_gateway(server: Server) -> None:
     changed = server.config.gateway.model_copy(update={"pipeline_timeout_s": 11.0})
     target = serve.RunTarget(build_gateway(changed), name=GATEWAY, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
+
+
+def wait_for_old_gateway_to_stop() -> None:
+    """Returns once a new gateway runs and the old one has been told to stop."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        gateways = serve.status().applications[GATEWAY].deployments[GATEWAY]
+        if {"RUNNING", "STOPPING"} <= set(gateways.replica_states):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"the gateway was not replaced: {gateways}")
 
 
 def denoiser_actors() -> set[str]:
@@ -92,17 +105,18 @@ def polling(server: Server, video_id: str) -> Iterator[list[str]]:
 def test_an_updated_gateway_leaves_running_jobs_alone(server: Server, jobs: JobStore) -> None:
     gang = denoiser_actors()
     with server.client() as client:
-        running = create(client, num_inference_steps=LONG)
-        stopped = create(client, num_inference_steps=1000)
-        waiting = create(client)
+        running = create(client, num_inference_steps=LONGEST)
+        stopped = create(client, num_inference_steps=LONGEST)
         wait_for_step(client, running)
         old = jobs.get(running).owner
         with polling(server, running) as faults:
             update_gateway(server)
-            assert wait_for(client, running)["status"] == "completed"
+            wait_for_old_gateway_to_stop()
+            waiting = create(client)
             # The old gateway, which makes this one, takes no requests any more.
             assert client.delete(f"/v1/videos/{stopped}").status_code == 200
-            assert wait_for(client, waiting, timeout_s=30)["status"] == "completed"
+            assert wait_for(client, waiting)["status"] == "completed"
+            assert wait_for(client, running)["status"] == "completed"
         assert faults == []
         assert client.get(f"/v1/videos/{running}/content").headers["content-type"] == "video/mp4"
     finished, next_one = jobs.get(running), jobs.get(waiting)

@@ -53,9 +53,9 @@ def test_every_process_names_the_job_and_the_request(server: Server) -> None:
     found = wait_for_events("job_completed", job_id=job_id, request_id="order-66")
     names = {(e["logger"], e["event"]) for e in found}
     assert names == {
-        ("deployments.intake", "job_accepted"),
-        ("deployments.runner", "job_started"),
-        ("deployments.runner", "job_completed"),
+        ("deployments.jobs.intake", "job_accepted"),
+        ("deployments.jobs.runner", "job_started"),
+        ("deployments.jobs.runner", "job_completed"),
         ("deployments.pipeline", "stage_finished"),
         ("cluster.gang", "gang_job_started"),
         ("cluster.gang", "gang_job_ended"),

@@ -98,7 +98,12 @@ def test_spans_lie_where_their_work_was(traced_job: str, collector: Collector) -
 def test_the_log_names_the_trace_in_every_process(traced_job: str) -> None:
     found = events(job_id=traced_job, request_id="order-99", trace_id=TRACE_ID)
     loggers = {event["logger"] for event in found}
-    assert loggers >= {"deployments.runner", "deployments.pipeline", "cluster.gang", "cluster.rank"}
+    assert loggers >= {
+        "deployments.jobs.runner",
+        "deployments.pipeline",
+        "cluster.gang",
+        "cluster.rank",
+    }
 
 
 def test_a_gateway_without_a_collector_traces_nothing(

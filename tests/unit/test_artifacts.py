@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from deployments.artifacts import ArtifactStore
+from deployments.artifacts.store import ArtifactStore
 from deployments.ids import JobIds
 from deployments.messages import GenerateRequest, VideoResult
 from model.types import CameraPath, SamplerSettings, Solver, VideoShape

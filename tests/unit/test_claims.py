@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from deployments.claims import MAX_ATTEMPTS, Claim, Claims
-from deployments.database import open_database
 from deployments.errors import LeaseLostError
-from deployments.jobs import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job, JobStore
+from deployments.jobs.claims import MAX_ATTEMPTS, Claim, Claims
+from deployments.jobs.database import open_database
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import Stage, StageEvent, StageState
 from tests.support.postgres import postgres_programs, running_postgres
 

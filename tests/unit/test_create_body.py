@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from deployments import http_errors
-from deployments.admission import admit
-from deployments.create_body import read_create_body
+from deployments.api import errors as http_errors
+from deployments.api.admission import admit
+from deployments.api.create_body import read_create_body
 from deployments.gateway_config import GatewayConfig
 from deployments.ids import JobIds
 from model.prompts import DEFAULT_NEGATIVE_PROMPT

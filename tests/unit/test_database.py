@@ -11,9 +11,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from deployments.claims import Claim, Claims
-from deployments.database import open_database
-from deployments.jobs import IN_PROGRESS, QUEUED, JobStore, Tables
+from deployments.jobs.claims import Claim, Claims
+from deployments.jobs.database import open_database
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import IN_PROGRESS, QUEUED, Tables
 from model.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]

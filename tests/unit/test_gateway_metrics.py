@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.database import open_database
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog, exposition
-from deployments.job_metrics import job_class
-from deployments.jobs import IN_PROGRESS, QUEUED, Job, JobStore
+from deployments.jobs.database import open_database
+from deployments.jobs.metrics import job_class
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import IN_PROGRESS, QUEUED, Job
 from monitoring.metric import Exporter
 from monitoring.registry import METRICS
 

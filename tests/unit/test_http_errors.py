@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from cluster.errors import GangStoppedError, RankDiedError, RankFailedError, StepTimeoutError
-from deployments.http_errors import job_error, root_cause
+from deployments.api.errors import job_error, root_cause
 from model.errors import DenoiseCancelled, InvalidInputError
 
 

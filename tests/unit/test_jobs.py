@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from deployments.database import open_database
+from deployments.api.schema import VideoBody
 from deployments.errors import JobNotFoundError
-from deployments.jobs import FAILED, QUEUED, Job, JobStore
+from deployments.jobs.database import open_database
+from deployments.jobs.progress import percent
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import FAILED, QUEUED, Job
 from deployments.messages import Stage, StageEvent, StageState
-from deployments.progress import percent
-from deployments.schema import VideoBody
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
     store.close()
 
 
-def job(name: str) -> Job:
+def job(name: str, *, key_id: str = "") -> Job:
     return Job(
         id=name,
         model="m",
@@ -30,6 +31,7 @@ def job(name: str) -> Job:
         num_frames=17,
         seed=str(2**63 + 5),
         num_inference_steps=3,
+        key_id=key_id,
     )
 
 
@@ -51,12 +53,22 @@ def test_the_api_shows_a_failed_job(store: JobStore) -> None:
 def test_pages_follow_the_order_of_creation(store: JobStore) -> None:
     for name in "abcde":
         store.add(job(name))
-    newest, more = store.page(after=None, limit=2, newest_first=True)
+    newest, more = store.page(key_id="", after=None, limit=2, newest_first=True)
     assert ([j.id for j in newest], more) == (["e", "d"], True)
-    rest, more = store.page(after="d", limit=3, newest_first=True)
+    rest, more = store.page(key_id="", after="d", limit=3, newest_first=True)
     assert ([j.id for j in rest], more) == (["c", "b", "a"], False)
-    oldest, _ = store.page(after="b", limit=9, newest_first=False)
+    oldest, _ = store.page(key_id="", after="b", limit=9, newest_first=False)
     assert [j.id for j in oldest] == ["c", "d", "e"]
+
+
+def test_another_owners_job_is_not_found(store: JobStore) -> None:
+    store.add(job("mine", key_id="alice"))
+    assert store.get("mine", key_id="alice").id == store.get("mine").id == "mine"
+    with pytest.raises(JobNotFoundError):
+        store.get("mine", key_id="bob")
+    assert store.page(key_id="bob", after=None, limit=9, newest_first=True) == ([], False)
+    with pytest.raises(JobNotFoundError):
+        store.page(key_id="bob", after="mine", limit=9, newest_first=True)
 
 
 def test_a_deleted_job_is_gone(store: JobStore) -> None:

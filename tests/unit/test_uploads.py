@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.uploads import decode_image, decode_npy, image_bytes
+from deployments.api.uploads import decode_image, decode_npy, image_bytes
 from model.errors import InvalidInputError
 from tests.support.server import data_url, picture
 

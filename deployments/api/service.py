@@ -11,22 +11,24 @@ from uuid import uuid4
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
-from deployments.admission import admit, new_job
-from deployments.artifacts import ArtifactStore
-from deployments.claims import Claims
-from deployments.create_body import CreateBody
-from deployments.database import open_database
+from deployments.api.admission import admit, new_job
+from deployments.api.create_body import CreateBody
+from deployments.api.identity import Caller
+from deployments.artifacts.store import ArtifactStore
 from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
 from deployments.gateway_config import GatewayConfig
 from deployments.gateway_metrics import exposition
-from deployments.hand_over import HandOver
 from deployments.ids import JobIds
-from deployments.intake import Intake
-from deployments.job_metrics import CLIENT, JobMetrics
-from deployments.jobs import COMPLETED, FAILED, Job, JobStore
+from deployments.jobs.claims import Claims
+from deployments.jobs.database import open_database
+from deployments.jobs.hand_over import HandOver
+from deployments.jobs.intake import Intake
+from deployments.jobs.metrics import CLIENT, JobMetrics
+from deployments.jobs.runner import JobRunner
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import COMPLETED, FAILED, Job
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
-from deployments.runner import JobRunner
 from deployments.tracing import Tracing
 from model.errors import InvalidInputError
 from model.types import DenoiserFacts
@@ -84,12 +86,15 @@ class VideoService:
         self._runner.start()
         self._hand_over.start()
 
-    async def create(self, body: CreateBody, ids: JobIds, *, origin: str = CLIENT) -> Job:
+    async def create(
+        self, body: CreateBody, ids: JobIds, caller: Caller, *, origin: str = CLIENT
+    ) -> Job:
         """Checks a request and queues its job under the given names.
 
         Args:
             body: The request.
             ids: The names.
+            caller: Whose the job will be.
             origin: Who sent it, for the metrics.
 
         Raises:
@@ -102,18 +107,18 @@ class VideoService:
         admitted = await asyncio.to_thread(admit, body, self.config, ids)
         await self._check_prompts(body, admitted.request)
         job = new_job(admitted, self.config.model_name)
-        job.origin = origin
+        job.origin, job.key_id = origin, caller.key_id
         await self._intake.submit(job, admitted.request)
-        return await self.get(job.id)
+        return await self.get(job.id, caller)
 
-    async def wait(self, job_id: str) -> Path:
+    async def wait(self, job_id: str, caller: Caller) -> Path:
         """Waits for a job and returns its MP4; a caller that is cancelled cancels the job.
 
         Raises:
             JobFailedError: The job ended without a video.
         """
         try:
-            while not (job := await self.get(job_id)).is_over:
+            while not (job := await self.get(job_id, caller)).is_over:
                 await self._runner.finished(job_id, timeout_s=_LOOK_S)
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel(job_id))
@@ -122,33 +127,37 @@ class VideoService:
             raise JobFailedError(job.error_code or "", job.error_message or "")
         return self._artifacts.video(job_id)
 
-    async def get(self, job_id: str) -> Job:
-        """One job.
+    async def get(self, job_id: str, caller: Caller) -> Job:
+        """One job of the caller's; nothing else tells whose a job is.
 
         Raises:
-            JobNotFoundError: There is none of this id.
+            JobNotFoundError: There is none of this id, or it is somebody else's.
         """
-        return await asyncio.to_thread(self._store.get, job_id)
+        return await asyncio.to_thread(self._store.get, job_id, key_id=caller.key_id)
 
     async def page(
-        self, *, after: str | None, limit: int, newest_first: bool
+        self, caller: Caller, *, after: str | None, limit: int, newest_first: bool
     ) -> tuple[list[Job], bool]:
-        """Some jobs in order of creation, and whether more follow.
+        """Some of the caller's jobs in order of creation, and whether more follow.
 
         Raises:
             JobNotFoundError: `after` names no job.
         """
         return await asyncio.to_thread(
-            self._store.page, after=after, limit=limit, newest_first=newest_first
+            self._store.page,
+            key_id=caller.key_id,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
         )
 
-    async def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str, caller: Caller) -> None:
         """Stops a job if need be and removes all of it.
 
         Raises:
             JobNotFoundError: There is none of this id.
         """
-        job = await self.get(job_id)
+        job = await self.get(job_id, caller)
         await asyncio.to_thread(self._store.delete, job_id)
         logger.info("job_deleted", job_id=job_id)
         if not job.is_over:
@@ -156,12 +165,13 @@ class VideoService:
         await self._runner.drop(job_id)
         await asyncio.to_thread(self._artifacts.delete, job_id)
 
-    async def content(self, job_id: str, variant: str) -> Path:
+    async def content(self, job_id: str, variant: str, caller: Caller) -> Path:
         """The file of a finished job.
 
         Args:
             job_id: Which.
             variant: "video" or "tensors".
+            caller: Whose the job must be.
 
         Raises:
             JobNotFoundError: There is none of this id.
@@ -169,7 +179,7 @@ class VideoService:
             ContentNotReadyError: The job is not finished, or failed.
             VariantNotFoundError: The job was not asked for it.
         """
-        job = await self.get(job_id)
+        job = await self.get(job_id, caller)
         if variant not in (VIDEO, TENSORS):
             raise InvalidInputError("variant", f"must be {VIDEO} or {TENSORS}")
         if job.status != COMPLETED:

@@ -5,7 +5,8 @@ import asyncio
 from cluster.metrics import count, declare, observe, set_gauge
 from deployments.errors import JobNotFoundError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE
-from deployments.jobs import COMPLETED, Job, JobStore
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import COMPLETED, Job
 from model.types import FPS
 from monitoring import jobs
 

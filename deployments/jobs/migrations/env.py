@@ -1,4 +1,4 @@
-"""Alembic runs this file for every command; the connection comes from `deployments.database`."""
+"""Alembic runs this file for every command, on the connection of `deployments.jobs.database`."""
 
 from alembic import context
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deployments.create_body import CreateBody
+from deployments.api.create_body import CreateBody
+from deployments.api.schema import CameraBody, VideoCreate
+from deployments.api.uploads import decode_image, decode_npy, image_bytes
 from deployments.gateway_config import GatewayConfig, Limits
 from deployments.ids import JobIds
-from deployments.jobs import Job
+from deployments.jobs.tables import Job
 from deployments.messages import GenerateRequest
-from deployments.schema import CameraBody, VideoCreate
-from deployments.uploads import decode_image, decode_npy, image_bytes
 from model.errors import InvalidInputError
 from model.geometry import check_camera, resolve_shape
 from model.prompts import DEFAULT_NEGATIVE_PROMPT

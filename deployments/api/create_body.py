@@ -9,8 +9,8 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from deployments.api.schema import VideoCreate
 from deployments.errors import BodyTooLargeError, MediaTypeError
-from deployments.schema import VideoCreate
 from model.errors import InvalidInputError
 
 _FILE_FIELDS = ("input_reference", "poses", "intrinsics")

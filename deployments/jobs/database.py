@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from deployments import migrations
+from deployments.jobs import migrations
 from model.errors import ConfigurationError
 
 # What the tables were before they carried a revision.

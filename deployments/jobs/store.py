@@ -2,84 +2,22 @@
 
 import time
 
-from sqlalchemy import JSON, Double, Engine, delete, func, select, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy.orm import Session, sessionmaker
 
-from autoscaling.cost import latent_tokens
 from autoscaling.work import ClipWork
 from deployments.errors import JobNotFoundError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
-
-QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
-
-
-class Tables(DeclarativeBase):
-    """The tables as the code knows them; `deployments.migrations` makes them."""
-
-
-class Job(Tables):
-    """One video: what was asked for, how far it is, how it ended."""
-
-    __tablename__ = "jobs"
-
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(unique=True)
-    status: Mapped[str] = mapped_column(default=QUEUED, index=True)
-    model: Mapped[str]
-    prompt: Mapped[str]
-    created_at: Mapped[float] = mapped_column(Double, default=time.time)
-    started_at: Mapped[float | None] = mapped_column(Double, default=None)
-    completed_at: Mapped[float | None] = mapped_column(Double, default=None)
-    width: Mapped[int]
-    height: Mapped[int]
-    num_frames: Mapped[int]
-    # A seed may use all 64 bits without a sign, which SQL integers do not hold.
-    seed: Mapped[str]
-    num_inference_steps: Mapped[int]
-    notes: Mapped[list[str]] = mapped_column(JSON, default=list)
-    due_at_s: Mapped[float | None] = mapped_column(default=None)
-    progress: Mapped[int] = mapped_column(default=0)
-    stage: Mapped[str | None] = mapped_column(default=None)
-    step: Mapped[int | None] = mapped_column(default=None)
-    total_steps: Mapped[int | None] = mapped_column(default=None)
-    stage_durations: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
-    error_code: Mapped[str | None] = mapped_column(default=None)
-    error_message: Mapped[str | None] = mapped_column(default=None)
-    # Which gateway works on it, until when unless it renews, and for the how-manieth time.
-    owner: Mapped[str | None] = mapped_column(default=None)
-    lease_until: Mapped[float | None] = mapped_column(Double, default=None)
-    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    # A client, or the canary.
-    origin: Mapped[str] = mapped_column(default="client", server_default="client")
-
-    @property
-    def size(self) -> dict[str, int]:
-        """What the job asks for."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "num_frames": self.num_frames,
-            "num_inference_steps": self.num_inference_steps,
-        }
-
-    @property
-    def work(self) -> ClipWork:
-        """What the clip will cost a gang, and when it is due."""
-        tokens = latent_tokens(self.num_frames, self.height, self.width)
-        return ClipWork(tokens, self.num_inference_steps, self.due_at_s)
-
-    @property
-    def is_over(self) -> bool:
-        return self.status in (COMPLETED, FAILED)
+from deployments.jobs.tables import FAILED, IN_PROGRESS, QUEUED, Job
 
 
 class JobStore:
-    """What every gateway may do with every job; `deployments.claims` has what its owner may.
+    """What every gateway may do with every job; `deployments.jobs.claims` has what its owner may.
 
     Every call is one short transaction and may run in a thread.
 
     Args:
-        engine: From `deployments.database.open_database`.
+        engine: From `deployments.jobs.database.open_database`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -91,19 +29,26 @@ class JobStore:
         with self._session.begin() as session:
             session.add(job)
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, key_id: str | None = None) -> Job:
         """One job.
 
+        Args:
+            job_id: Which.
+            key_id: Whose it must be; None takes anybody's.
+
         Raises:
-            JobNotFoundError: There is none of this id.
+            JobNotFoundError: There is none of this id, or it is somebody else's.
         """
         with self._session() as session:
-            return _find(session, job_id)
+            return _find(session, job_id, key_id)
 
-    def page(self, *, after: str | None, limit: int, newest_first: bool) -> tuple[list[Job], bool]:
-        """Jobs in order of creation.
+    def page(
+        self, *, key_id: str, after: str | None, limit: int, newest_first: bool
+    ) -> tuple[list[Job], bool]:
+        """Somebody's jobs in order of creation.
 
         Args:
+            key_id: Whose.
             after: Id of the last job of the page before.
             limit: Most jobs to return.
             newest_first: Direction.
@@ -112,13 +57,13 @@ class JobStore:
             The jobs, and whether more follow.
 
         Raises:
-            JobNotFoundError: `after` names no job.
+            JobNotFoundError: `after` names none of these jobs.
         """
         with self._session() as session:
-            query = select(Job).limit(limit + 1)
+            query = select(Job).where(Job.key_id == key_id).limit(limit + 1)
             query = query.order_by(Job.number.desc() if newest_first else Job.number)
             if after is not None:
-                number = _find(session, after).number
+                number = _find(session, after, key_id).number
                 query = query.where(Job.number < number if newest_first else Job.number > number)
             jobs = list(session.scalars(query))
         return jobs[:limit], len(jobs) > limit
@@ -195,9 +140,9 @@ class JobStore:
         self._engine.dispose()
 
 
-def _find(session: Session, job_id: str) -> Job:
+def _find(session: Session, job_id: str, key_id: str | None) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id))
-    if job is None:
+    if job is None or key_id not in (None, job.key_id):
         raise _not_found(job_id)
     return job
 

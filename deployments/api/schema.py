@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from deployments.jobs import Job
+from deployments.jobs.tables import Job
 from model.types import FPS, Solver
 
 Guidance = Annotated[float, Field(ge=0, le=100)]

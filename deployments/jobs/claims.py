@@ -14,9 +14,9 @@ from sqlalchemy import Engine, case, func, or_, select, update
 from sqlalchemy.orm import sessionmaker
 
 from deployments.errors import LeaseLostError
-from deployments.jobs import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
+from deployments.jobs.progress import percent
+from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import StageEvent, StageState
-from deployments.progress import percent
 
 # A gateway's death is hardly ever its clip's fault; twice is not chance.
 MAX_ATTEMPTS = 2
@@ -40,7 +40,7 @@ class Claims:
     """The claims of one gateway; every call is one short transaction and may run in a thread.
 
     Args:
-        engine: From `deployments.database.open_database`.
+        engine: From `deployments.jobs.database.open_database`.
         owner: Name of this gateway, unlike any other's.
         lease_s: How long a claim lasts unless it is renewed.
     """

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from cluster.logs import get_logger
-from deployments.artifacts import ArtifactStore
+from deployments.artifacts.store import ArtifactStore
 from deployments.errors import DrainingError, QueueFullError
-from deployments.jobs import Job, JobStore
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import Job
 from deployments.messages import GenerateRequest
 
 logger = get_logger(__name__)

@@ -10,12 +10,12 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
 
 from cluster.logs import get_logger
-from deployments.artifacts import ArtifactStore
-from deployments.claims import Claim, Claims
+from deployments.api.errors import job_error
+from deployments.artifacts.store import ArtifactStore
 from deployments.errors import JobNotFoundError, LeaseLostError
-from deployments.http_errors import job_error
-from deployments.job_metrics import JobMetrics
-from deployments.jobs import JobStore
+from deployments.jobs.claims import Claim, Claims
+from deployments.jobs.metrics import JobMetrics
+from deployments.jobs.store import JobStore
 from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
 from deployments.tracing import JobTrace, Tracing

@@ -8,9 +8,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
 from deployments.errors import PipelineUnavailableError
-from deployments.jobs import JobStore
+from deployments.jobs.runner import JobRunner
+from deployments.jobs.store import JobStore
 from deployments.pipeline_client import PipelineClient
-from deployments.runner import JobRunner
 
 logger = get_logger(__name__)
 

@@ -1,0 +1,28 @@
+"""The HTTP API; see `deployments.api.schema` for the bodies."""
+
+from fastapi import Depends, FastAPI, Request
+from structlog.contextvars import bind_contextvars
+
+from deployments.api import content, errors, probes, videos
+from deployments.api.service import VideoService
+from deployments.ids import request_id_of
+
+
+def build_api(service: VideoService) -> FastAPI:
+    """The HTTP application over a service."""
+    api = FastAPI(
+        title="lingbot-serve",
+        docs_url="/docs",
+        redoc_url=None,
+        dependencies=[Depends(_name_in_log)],
+    )
+    errors.install(api)
+    videos.add_routes(api, service)
+    content.add_routes(api, service)
+    probes.add_routes(api, service)
+    return api
+
+
+async def _name_in_log(request: Request) -> None:
+    """What is logged on behalf of a request carries its id."""
+    bind_contextvars(request_id=request_id_of(request.headers))

@@ -1,0 +1,82 @@
+"""Videos are made, looked up, listed and deleted."""
+
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from structlog.contextvars import bind_contextvars
+
+from cluster.metrics import count
+from deployments.api.create_body import read_create_body
+from deployments.api.errors import refusal_code
+from deployments.api.identity import caller_of
+from deployments.api.schema import VideoBody, VideoDeleted, VideoList
+from deployments.api.service import VideoService
+from deployments.errors import GatewayError
+from deployments.ids import new_job_ids
+from deployments.jobs.metrics import CANARY, CLIENT
+from deployments.jobs.tables import Job
+from model.errors import InvalidInputError
+from monitoring.jobs import JOBS_REFUSED
+
+# Set by the canary, so that its jobs are counted apart.
+ORIGIN_HEADER = "x-lingbot-origin"
+_POLL_AFTER_MS = 500
+
+
+def add_routes(api: FastAPI, service: VideoService) -> None:
+    """Adds `/v1/videos` and what is below it, but for the files."""
+
+    @api.post("/v1/videos")
+    async def create(request: Request, response: Response) -> VideoBody:
+        return _body(await create_job(request, service), response)
+
+    @api.get("/v1/videos")
+    async def page(
+        request: Request,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> VideoList:
+        jobs, has_more = await service.page(
+            caller_of(request), after=after, limit=limit, newest_first=order == "desc"
+        )
+        return VideoList(
+            data=[VideoBody.of(job) for job in jobs],
+            first_id=jobs[0].id if jobs else None,
+            last_id=jobs[-1].id if jobs else None,
+            has_more=has_more,
+        )
+
+    @api.get("/v1/videos/{video_id}")
+    async def get(video_id: str, request: Request, response: Response) -> VideoBody:
+        return _body(await service.get(video_id, caller_of(request)), response)
+
+    @api.delete("/v1/videos/{video_id}")
+    async def delete(video_id: str, request: Request) -> VideoDeleted:
+        await service.delete(video_id, caller_of(request))
+        return VideoDeleted(id=video_id)
+
+
+async def create_job(request: Request, service: VideoService) -> Job:
+    """Reads a request for a video and queues its job; refusals are counted.
+
+    Raises:
+        GatewayError: It is refused as things stand.
+        InvalidInputError: A field is wrong.
+    """
+    origin = CANARY if request.headers.get(ORIGIN_HEADER) == CANARY else CLIENT
+    try:
+        body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
+        ids = new_job_ids(request.headers)
+        bind_contextvars(job_id=ids.job_id)
+        return await service.create(body, ids, caller_of(request), origin=origin)
+    except (GatewayError, InvalidInputError) as error:
+        count(JOBS_REFUSED, code=refusal_code(error))
+        raise
+
+
+def _body(job: Job, response: Response) -> VideoBody:
+    if not job.is_over:
+        # The stock client's poll() obeys this header.
+        response.headers["openai-poll-after-ms"] = str(_POLL_AFTER_MS)
+    return VideoBody.of(job)
