@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.api.create_body import CreateBody
-from deployments.api.schema import CameraBody, VideoCreate
+from deployments.api.schema import CameraBody, Priority, VideoCreate
 from deployments.api.uploads import decode_image, decode_npy, image_bytes
 from deployments.gateway_config import GatewayConfig, Limits
 from deployments.ids import JobIds
@@ -35,6 +35,7 @@ class Admitted:
 
     request: GenerateRequest
     notes: tuple[str, ...]
+    priority: Priority
 
 
 def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
@@ -68,7 +69,7 @@ def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
         return_tensors=fields.return_tensors,
         due_at_s=None if fields.deadline_s is None else time.time() + fields.deadline_s,
     )
-    return Admitted(request, _notes(asked, shape, camera))
+    return Admitted(request, _notes(asked, shape, camera), fields.priority)
 
 
 def new_job(admitted: Admitted, model_name: str) -> Job:
@@ -85,6 +86,7 @@ def new_job(admitted: Admitted, model_name: str) -> Job:
         num_inference_steps=request.sampler.num_inference_steps,
         notes=list(admitted.notes),
         due_at_s=request.due_at_s,
+        priority=admitted.priority,
     )
 
 

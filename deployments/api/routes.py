@@ -1,4 +1,4 @@
-"""The HTTP API; see `deployments.api.schema` for the bodies."""
+"""The HTTP API; its bodies are in `deployments.api.schema` and `video_body`."""
 
 from fastapi import Depends, FastAPI, Request
 from structlog.contextvars import bind_contextvars

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +25,7 @@ from deployments.jobs.database import open_database
 from deployments.jobs.hand_over import HandOver
 from deployments.jobs.intake import Intake
 from deployments.jobs.metrics import CLIENT, JobMetrics
+from deployments.jobs.outlook import Outlook, Outlooks
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, Job
@@ -53,6 +55,7 @@ class VideoService:
         self._artifacts = ArtifactStore(config.data_dir)
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
+        self._outlooks = Outlooks(engine)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
@@ -134,6 +137,10 @@ class VideoService:
             JobNotFoundError: There is none of this id, or it is somebody else's.
         """
         return await asyncio.to_thread(self._store.get, job_id, key_id=caller.key_id)
+
+    async def outlooks(self, *jobs: Job) -> Mapping[str, Outlook]:
+        """Place in the queue and time left of those jobs that are not over, by their ids."""
+        return await asyncio.to_thread(self._outlooks.of, jobs)
 
     async def page(
         self, caller: Caller, *, after: str | None, limit: int, newest_first: bool

@@ -9,11 +9,12 @@ from cluster.metrics import count
 from deployments.api.create_body import read_create_body
 from deployments.api.errors import refusal_code
 from deployments.api.identity import caller_of
-from deployments.api.schema import VideoBody, VideoDeleted, VideoList
 from deployments.api.service import VideoService
+from deployments.api.video_body import VideoBody, VideoDeleted, VideoList
 from deployments.errors import GatewayError
 from deployments.ids import new_job_ids
 from deployments.jobs.metrics import CANARY, CLIENT
+from deployments.jobs.outlook import UNKNOWN
 from deployments.jobs.tables import Job
 from model.errors import InvalidInputError
 from monitoring.jobs import JOBS_REFUSED
@@ -28,7 +29,7 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
 
     @api.post("/v1/videos")
     async def create(request: Request, response: Response) -> VideoBody:
-        return _body(await create_job(request, service), response)
+        return await _body(await create_job(request, service), response, service)
 
     @api.get("/v1/videos")
     async def page(
@@ -40,8 +41,9 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
         jobs, has_more = await service.page(
             caller_of(request), after=after, limit=limit, newest_first=order == "desc"
         )
+        outlooks = await service.outlooks(*jobs)
         return VideoList(
-            data=[VideoBody.of(job) for job in jobs],
+            data=[VideoBody.of(job, outlooks.get(job.id, UNKNOWN)) for job in jobs],
             first_id=jobs[0].id if jobs else None,
             last_id=jobs[-1].id if jobs else None,
             has_more=has_more,
@@ -49,7 +51,7 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
 
     @api.get("/v1/videos/{video_id}")
     async def get(video_id: str, request: Request, response: Response) -> VideoBody:
-        return _body(await service.get(video_id, caller_of(request)), response)
+        return await _body(await service.get(video_id, caller_of(request)), response, service)
 
     @api.delete("/v1/videos/{video_id}")
     async def delete(video_id: str, request: Request) -> VideoDeleted:
@@ -75,8 +77,9 @@ async def create_job(request: Request, service: VideoService) -> Job:
         raise
 
 
-def _body(job: Job, response: Response) -> VideoBody:
+async def _body(job: Job, response: Response, service: VideoService) -> VideoBody:
     if not job.is_over:
         # The stock client's poll() obeys this header.
         response.headers["openai-poll-after-ms"] = str(_POLL_AFTER_MS)
-    return VideoBody.of(job)
+    outlooks = await service.outlooks(job)
+    return VideoBody.of(job, outlooks.get(job.id, UNKNOWN))

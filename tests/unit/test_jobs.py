@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.api.schema import VideoBody
+from deployments.api.video_body import VideoBody
 from deployments.errors import JobNotFoundError
 from deployments.jobs.database import open_database
+from deployments.jobs.outlook import Outlooks
 from deployments.jobs.progress import percent
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import FAILED, QUEUED, Job
@@ -48,6 +49,30 @@ def test_the_api_shows_a_failed_job(store: JobStore) -> None:
     assert video.error is not None
     assert (video.error.code, video.error.message) == ("rank_died", "rank 1 died")
     assert (video.seed, video.seconds, video.size) == (2**63 + 5, "1", "96x64")
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [("cancelled", "cancelled"), ("deadline_exceeded", "expired"), ("rank_died", "failed")],
+)
+def test_ends_that_stock_clients_know_as_failed(store: JobStore, code: str, state: str) -> None:
+    ended = job("a")
+    ended.status, ended.error_code = FAILED, code
+    store.add(ended)
+    video = VideoBody.of(store.get("a"))
+    assert (video.status, video.state_detail) == ("failed", state)
+
+
+def test_jobs_that_wait_know_their_place(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path / 'queue.sqlite'}")
+    store, outlooks = JobStore(engine), Outlooks(engine)
+    for name in "abc":
+        store.add(job(name))
+    store.cancel("a")
+    jobs = [store.get(name) for name in "abc"]
+    places = {name: outlook.queue_position for name, outlook in outlooks.of(jobs).items()}
+    store.close()
+    assert places == {"b": 1, "c": 2}
 
 
 def test_pages_follow_the_order_of_creation(store: JobStore) -> None:
