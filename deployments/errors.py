@@ -10,6 +10,8 @@ LingBotError
     ├── QueueFullError            too many jobs wait
     ├── DrainingError             the gateway finishes its jobs and takes no more
     ├── PipelineUnavailableError  the stages do not answer yet
+    ├── OutboundRefusedError      an address that a user named may not be called
+    ├── OutboundFailedError       it may be called, and gave no proper answer
     ├── LeaseLostError            a job was taken from the gateway that worked on it
     └── JobFailedError            a job that a client waited for has failed
 """
@@ -51,6 +53,14 @@ class DrainingError(GatewayError):
 
 class PipelineUnavailableError(GatewayError):
     """The stages do not answer."""
+
+
+class OutboundRefusedError(GatewayError):
+    """An address that a user named is not one that the server may call."""
+
+
+class OutboundFailedError(GatewayError):
+    """A host that a user named gave no proper answer."""
 
 
 class LeaseLostError(GatewayError):
