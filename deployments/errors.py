@@ -7,6 +7,8 @@ LingBotError
     ├── VariantNotFoundError      this video has no such variant
     ├── BodyTooLargeError         the request body exceeds the limit
     ├── MediaTypeError            neither JSON nor multipart
+    ├── IdempotencyMismatchError  a key was sent again, with another request
+    ├── RepeatedError             another request has made the job meanwhile
     ├── QueueFullError            too many jobs wait
     ├── DrainingError             the gateway finishes its jobs and takes no more
     ├── PipelineUnavailableError  the stages do not answer yet
@@ -41,6 +43,14 @@ class BodyTooLargeError(GatewayError):
 
 class MediaTypeError(GatewayError):
     """The request body is neither JSON nor multipart."""
+
+
+class IdempotencyMismatchError(GatewayError):
+    """An `Idempotency-Key` was used before, for a request that asked for something else."""
+
+
+class RepeatedError(GatewayError):
+    """Another request with the same `Idempotency-Key` was quicker; never reaches a client."""
 
 
 class QueueFullError(GatewayError):

@@ -26,8 +26,10 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
 
     @api.post("/v1/videos/sync")
     async def create_and_wait(request: Request) -> FileResponse:
-        job = await create_job(request, service)
-        path = await service.wait(job.id, caller_of(request))
+        job = (await create_job(request, service)).job
+        # Who names a request means to come back for it.
+        keep = job.idempotency_key is not None
+        path = await service.wait(job.id, caller_of(request), keep=keep)
         return _file(job.id, path, _MEDIA_TYPES[VIDEO])
 
 

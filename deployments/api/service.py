@@ -16,7 +16,11 @@ from deployments.api.admission import admit, new_job
 from deployments.api.create_body import CreateBody
 from deployments.api.identity import Caller
 from deployments.artifacts.store import ArtifactStore
-from deployments.errors import ContentNotReadyError, JobFailedError, VariantNotFoundError
+from deployments.errors import (
+    ContentNotReadyError,
+    JobFailedError,
+    VariantNotFoundError,
+)
 from deployments.gateway_config import GatewayConfig
 from deployments.gateway_metrics import exposition
 from deployments.ids import JobIds
@@ -26,6 +30,7 @@ from deployments.jobs.hand_over import HandOver
 from deployments.jobs.intake import Intake
 from deployments.jobs.metrics import CLIENT, JobMetrics
 from deployments.jobs.outlook import Outlook, Outlooks
+from deployments.jobs.repeats import Accepted, Intent, Repeats
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, Job
@@ -56,6 +61,7 @@ class VideoService:
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._outlooks = Outlooks(engine)
+        self._repeats = Repeats(engine, window_s=config.repeat_window_s)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
@@ -90,32 +96,41 @@ class VideoService:
         self._hand_over.start()
 
     async def create(
-        self, body: CreateBody, ids: JobIds, caller: Caller, *, origin: str = CLIENT
-    ) -> Job:
-        """Checks a request and queues its job under the given names.
+        self,
+        body: CreateBody,
+        ids: JobIds,
+        caller: Caller,
+        intent: Intent,
+        *,
+        origin: str = CLIENT,
+    ) -> Accepted:
+        """Checks a request and queues its job under the given names, unless it has one.
 
         Args:
             body: The request.
             ids: The names.
             caller: Whose the job will be.
+            intent: By what the request is known again.
             origin: Who sent it, for the metrics.
 
         Raises:
             InvalidInputError: A field is wrong.
+            IdempotencyMismatchError: Its key stands for another request.
             QueueFullError: Too many jobs wait.
             DrainingError: No new jobs are taken.
             PipelineUnavailableError: The prompt cannot be checked yet.
         """
-        await self._intake.check_open()
-        admitted = await asyncio.to_thread(admit, body, self.config, ids)
-        await self._check_prompts(body, admitted.request)
-        job = new_job(admitted, self.config.model_name)
-        job.origin, job.key_id = origin, caller.key_id
-        await self._intake.submit(job, admitted.request)
-        return await self.get(job.id, caller)
+        return await self._repeats.once(
+            caller.key_id, intent, lambda: self._submit(body, ids, caller, intent, origin)
+        )
 
-    async def wait(self, job_id: str, caller: Caller) -> Path:
+    async def wait(self, job_id: str, caller: Caller, *, keep: bool = False) -> Path:
         """Waits for a job and returns its MP4; a caller that is cancelled cancels the job.
+
+        Args:
+            job_id: Which.
+            caller: Whose the job must be.
+            keep: Whether a caller that is cancelled leaves the job alone.
 
         Raises:
             JobFailedError: The job ended without a video.
@@ -124,7 +139,8 @@ class VideoService:
             while not (job := await self.get(job_id, caller)).is_over:
                 await self._runner.finished(job_id, timeout_s=_LOOK_S)
         except asyncio.CancelledError:
-            await asyncio.shield(self._cancel(job_id))
+            if not keep:
+                await asyncio.shield(self._cancel(job_id))
             raise
         if job.status == FAILED:
             raise JobFailedError(job.error_code or "", job.error_message or "")
@@ -157,6 +173,17 @@ class VideoService:
             limit=limit,
             newest_first=newest_first,
         )
+
+    async def cancel(self, job_id: str, caller: Caller) -> Job:
+        """Ends a job that waits or runs; one that is over stays as it is.
+
+        Raises:
+            JobNotFoundError: There is none of this id.
+        """
+        await self.get(job_id, caller)
+        # Shielded: a client that leaves now must not leave a cancelled job its inputs.
+        await asyncio.shield(self._cancel(job_id))
+        return await self.get(job_id, caller)
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Stops a job if need be and removes all of it.
@@ -225,6 +252,18 @@ class VideoService:
     def close(self) -> None:
         """Closes the connections to the database."""
         self._store.close()
+
+    async def _submit(
+        self, body: CreateBody, ids: JobIds, caller: Caller, intent: Intent, origin: str
+    ) -> Job:
+        await self._intake.check_open()
+        admitted = await asyncio.to_thread(admit, body, self.config, ids)
+        await self._check_prompts(body, admitted.request)
+        job = new_job(admitted, self.config.model_name)
+        job.origin, job.key_id = origin, caller.key_id
+        job.idempotency_key, job.request_hash = intent.key, intent.request_hash
+        await self._intake.submit(job, admitted.request)
+        return await self.get(job.id, caller)
 
     async def _cancel(self, job_id: str) -> None:
         if await asyncio.to_thread(self._store.cancel, job_id):

@@ -9,12 +9,14 @@ from cluster.metrics import count
 from deployments.api.create_body import read_create_body
 from deployments.api.errors import refusal_code
 from deployments.api.identity import caller_of
+from deployments.api.intent import REPLAYED_HEADER, intent_of
 from deployments.api.service import VideoService
 from deployments.api.video_body import VideoBody, VideoDeleted, VideoList
 from deployments.errors import GatewayError
 from deployments.ids import new_job_ids
 from deployments.jobs.metrics import CANARY, CLIENT
 from deployments.jobs.outlook import UNKNOWN
+from deployments.jobs.repeats import Accepted
 from deployments.jobs.tables import Job
 from model.errors import InvalidInputError
 from monitoring.jobs import JOBS_REFUSED
@@ -29,7 +31,10 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
 
     @api.post("/v1/videos")
     async def create(request: Request, response: Response) -> VideoBody:
-        return await _body(await create_job(request, service), response, service)
+        accepted = await create_job(request, service)
+        if accepted.is_replay:
+            response.headers[REPLAYED_HEADER] = "true"
+        return await _body(accepted.job, response, service)
 
     @api.get("/v1/videos")
     async def page(
@@ -53,14 +58,18 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
     async def get(video_id: str, request: Request, response: Response) -> VideoBody:
         return await _body(await service.get(video_id, caller_of(request)), response, service)
 
+    @api.post("/v1/videos/{video_id}/cancel")
+    async def cancel(video_id: str, request: Request, response: Response) -> VideoBody:
+        return await _body(await service.cancel(video_id, caller_of(request)), response, service)
+
     @api.delete("/v1/videos/{video_id}")
     async def delete(video_id: str, request: Request) -> VideoDeleted:
         await service.delete(video_id, caller_of(request))
         return VideoDeleted(id=video_id)
 
 
-async def create_job(request: Request, service: VideoService) -> Job:
-    """Reads a request for a video and queues its job; refusals are counted.
+async def create_job(request: Request, service: VideoService) -> Accepted:
+    """Reads a request for a video and queues its job, unless it has one; refusals are counted.
 
     Raises:
         GatewayError: It is refused as things stand.
@@ -71,7 +80,8 @@ async def create_job(request: Request, service: VideoService) -> Job:
         body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
         ids = new_job_ids(request.headers)
         bind_contextvars(job_id=ids.job_id)
-        return await service.create(body, ids, caller_of(request), origin=origin)
+        intent = intent_of(request.headers, body)
+        return await service.create(body, ids, caller_of(request), intent, origin=origin)
     except (GatewayError, InvalidInputError) as error:
         count(JOBS_REFUSED, code=refusal_code(error))
         raise

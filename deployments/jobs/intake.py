@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import Callable
 
+from sqlalchemy.exc import IntegrityError
+
 from cluster.logs import get_logger
 from deployments.artifacts.store import ArtifactStore
-from deployments.errors import DrainingError, QueueFullError
+from deployments.errors import DrainingError, QueueFullError, RepeatedError
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.messages import GenerateRequest
 
 logger = get_logger(__name__)
+
+# Named by both databases where the unique index over owners' keys refuses a row.
+_KEY_COLUMN = "idempotency"
 
 
 class Intake:
@@ -61,6 +66,7 @@ class Intake:
         Raises:
             DrainingError: The gateway is about to stop.
             QueueFullError: As many jobs wait as may.
+            RepeatedError: There is a job of this owner and idempotency key.
         """
         await self.check_open()
         # Shielded: a client that leaves now must not leave inputs without a job.
@@ -71,7 +77,16 @@ class Intake:
         self._num_admitting += 1
         try:
             await asyncio.to_thread(self._artifacts.write_request, request)
-            await asyncio.to_thread(self._store.add, job)
+            await asyncio.to_thread(self._add, job)
             logger.info("job_accepted", **job.size)
         finally:
             self._num_admitting -= 1
+
+    def _add(self, job: Job) -> None:
+        try:
+            self._store.add(job)
+        except IntegrityError as error:  # decided by the index, over all gateways
+            self._artifacts.delete(job.id)
+            if _KEY_COLUMN not in str(error.orig):
+                raise
+            raise RepeatedError(f"{job.id} was asked for before") from error
