@@ -22,7 +22,13 @@ from model.errors import LingBotError
 
 
 class GatewayError(LingBotError):
-    """Base of the gateway's own refusals."""
+    """Base of the gateway's own refusals.
+
+    Attributes:
+        retry_after_s: When it is worth to ask again, in seconds from now; None where nobody knows.
+    """
+
+    retry_after_s: float | None = None
 
 
 class JobNotFoundError(GatewayError):
