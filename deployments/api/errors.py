@@ -15,7 +15,10 @@ from cluster.errors import GangError
 from cluster.logs import get_logger
 from deployments.api.error_body import error_reply
 from deployments.errors import (
+    ArtifactMissingError,
+    ArtifactStoreError,
     BodyTooLargeError,
+    ContentExpiredError,
     ContentNotReadyError,
     DrainingError,
     GatewayError,
@@ -39,13 +42,16 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidInputError, 400, "invalid_value"),
     (JobNotFoundError, 404, "video_not_found"),
     (VariantNotFoundError, 404, "variant_not_found"),
+    (ArtifactMissingError, 404, "file_missing"),
     (ContentNotReadyError, 409, "video_not_ready"),
+    (ContentExpiredError, 410, "expired"),
     (BodyTooLargeError, 413, "body_too_large"),
     (MediaTypeError, 415, "unsupported_media_type"),
     (IdempotencyMismatchError, 422, "idempotency_mismatch"),
     (QueueFullError, 429, "queue_full"),
     (DrainingError, 503, "draining"),
     (PipelineUnavailableError, 503, "pipeline_unavailable"),
+    (ArtifactStoreError, 503, "artifact_store_unavailable"),
     (JobFailedError, 500, "video_failed"),
 )
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
@@ -54,6 +60,7 @@ _JOB_CODES: tuple[tuple[type[BaseException], str], ...] = (
     (asyncio.CancelledError, "cancelled"),
     (InvalidInputError, "invalid_value"),
     (PipelineUnavailableError, "pipeline_unavailable"),
+    (ArtifactStoreError, "artifact_store_unavailable"),
     (RayActorError, "stage_died"),
 )
 
