@@ -9,7 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from lingbot_serve.client import VideoClient, VideoOptions, VideoRequest, require_completed
+from lingbot_serve.client.inputs import VideoOptions
+from lingbot_serve.client.sync import Client
 from lingbot_serve.errors import VideoFailedError
 from model.types import UInt8Array
 
@@ -33,29 +34,30 @@ class Sighting:
     num_frames: int
 
 
-def send_canary(address: str, *, timeout_s: float) -> Sighting:
+def send_canary(address: str, *, api_key: str | None = None, timeout_s: float) -> Sighting:
     """Makes one tiny clip, decodes every frame of it, and removes it again.
 
     Args:
         address: Of the gateway.
+        api_key: For it, where it asks for one.
         timeout_s: From sending the request to the video's end; one that takes longer is cancelled.
 
     Raises:
         ApiError: The server refused the request.
-        VideoFailedError: The clip failed, took too long, or is not the video that was asked for.
+        VideoFailedError: The clip failed, or is not the video that was asked for.
+        WaitTimeoutError: It took too long.
         ServerUnreachableError: No answer.
     """
     start_s = time.monotonic()
     with TemporaryDirectory(prefix="lingbot-canary-") as folder:
-        image, video = Path(folder, "first.png"), Path(folder, "clip.mp4")
-        Image.fromarray(_gradient()).save(image)
-        with VideoClient(address, origin=ORIGIN) as client:
-            video_id = client.create(VideoRequest(_PROMPT, image, options=_options())).id
+        image, video = Image.fromarray(_gradient()), Path(folder, "clip.mp4")
+        with Client(address, api_key=api_key, origin=ORIGIN) as client:
+            job = client.generate(image=image, prompt=_PROMPT, **_options())
             try:
-                _wait(client, video_id, deadline_s=start_s + timeout_s)
-                client.download(video_id, video)
+                job.wait(timeout_s=start_s + timeout_s - time.monotonic())
+                job.save(video)
             finally:
-                client.delete(video_id)
+                job.delete()
         num_frames = _decode(video)
     return Sighting(time.monotonic() - start_s, num_frames)
 
@@ -65,14 +67,6 @@ def _options() -> VideoOptions:
     return VideoOptions(
         size=f"{width}x{height}", num_frames=_NUM_FRAMES, num_inference_steps=_STEPS, seed=0
     )
-
-
-def _wait(client: VideoClient, video_id: str, *, deadline_s: float) -> None:
-    for video in client.watch(video_id):
-        if video.is_over:
-            require_completed(video)
-        elif time.monotonic() > deadline_s:
-            raise VideoFailedError("canary_timeout", f"still {video.status} at {video.stage}")
 
 
 def _decode(path: Path) -> int:

@@ -10,9 +10,10 @@ from deployments.serve_config import serve_config
 from lingbot_serve import options, simulate_options
 from lingbot_serve.bench.commands import app as bench_app
 from lingbot_serve.canary import send_canary
-from lingbot_serve.client import CameraFiles, VideoOptions, VideoRequest
+from lingbot_serve.client.inputs import CameraFiles, VideoOptions
 from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
-from lingbot_serve.generate import Outputs, generate_embedded, generate_remote
+from lingbot_serve.generate import Outputs, Wish, generate_embedded, generate_remote
+from lingbot_serve.jobs.command import app as jobs_app
 from lingbot_serve.models.command import app as models_app
 from lingbot_serve.planning.command import plan
 from lingbot_serve.serve import serve_until_stopped
@@ -23,6 +24,7 @@ from lingbot_serve.simulate import (
     compare_policies,
     print_comparison,
 )
+from model.errors import InvalidInputError
 
 app = typer.Typer(
     help="Serves the LingBot-World video world models, and makes clips with them.",
@@ -30,8 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=EPILOG)(plan)
+app.add_typer(jobs_app, name="jobs")
 app.add_typer(models_app, name="models")
-
 app.add_typer(bench_app, name="bench")
 
 
@@ -52,10 +54,14 @@ def serve(
 
 
 @app.command(epilog=EPILOG)
-def canary(server: options.CanaryServer, timeout: options.CanaryTimeout = 600.0) -> None:
+def canary(
+    server: options.CanaryServer,
+    api_key: options.ApiKey = None,
+    timeout: options.CanaryTimeout = 600.0,
+) -> None:
     """Send a tiny job to a running server and check its video; for a CronJob."""
     with errors_as_exit_codes():
-        sighting = send_canary(server, timeout_s=timeout)
+        sighting = send_canary(server, api_key=api_key, timeout_s=timeout)
         _console().print(f"{sighting.num_frames} frames after {sighting.seconds:.1f} s")
 
 
@@ -81,6 +87,7 @@ def generate(
     camera: options.Camera = None,
     tensors: options.Tensors = None,
     server: options.Server = None,
+    api_key: options.ApiKey = None,
     size: options.Size = None,
     num_frames: options.NumFrames = None,
     steps: options.Steps = None,
@@ -97,7 +104,7 @@ def generate(
 ) -> None:
     """Make one clip, on a cluster of its own or (--server) on a running one."""
     high, low = _guidance_scales(guidance)
-    request = VideoRequest(
+    wish = Wish(
         prompt=_prompt_text(prompt, prompt_file),
         image=image,
         camera=_camera_files(camera),
@@ -126,9 +133,9 @@ def generate(
     outputs, console = Outputs(video=output, tensors=tensors), _console()
     with errors_as_exit_codes():
         if server is None:
-            generate_embedded(flags, request, outputs, console)
+            generate_embedded(flags, wish, outputs, console)
         else:
-            generate_remote(server, request, outputs, console)
+            generate_remote(server, api_key, wish, outputs, console)
     print(output)
 
 
@@ -191,11 +198,10 @@ def _prompt_text(prompt: str | None, prompt_file: Path | None) -> str:
 def _camera_files(folder: Path | None) -> CameraFiles | None:
     if folder is None:
         return None
-    files = CameraFiles(poses=folder / "poses.npy", intrinsics=folder / "intrinsics.npy")
-    missing = [path.name for path in (files.poses, files.intrinsics) if not path.is_file()]
-    if missing:
-        raise typer.BadParameter(f"--camera {folder} lacks {' and '.join(missing)}")
-    return files
+    try:
+        return CameraFiles.of_folder(folder)
+    except InvalidInputError as error:
+        raise typer.BadParameter(f"--{error}") from error
 
 
 def _guidance_scales(text: str | None) -> tuple[float | None, float | None]:

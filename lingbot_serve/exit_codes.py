@@ -6,7 +6,8 @@ from enum import IntEnum
 
 import typer
 
-from lingbot_serve.errors import ApiError, ServerUnreachableError
+from lingbot_serve.client.video import CANCELLED
+from lingbot_serve.errors import ApiError, ServerUnreachableError, VideoFailedError
 from model.errors import CheckpointError, ConfigurationError, InvalidInputError, LingBotError
 
 
@@ -17,12 +18,14 @@ class ExitCode(IntEnum):
     FAILED = 1
     BAD_INPUT = 2
     UNREACHABLE = 3
+    CANCELLED = 4
     INTERRUPTED = 130
 
 
 EPILOG = (
     "Exit codes: 0 done, 1 the clip failed, 2 bad input or settings, "
-    "3 no answer from the server, 130 interrupted."
+    "3 no answer from the server, 4 the clip was cancelled, "
+    "130 interrupted: a job on a server goes on."
 )
 
 
@@ -41,6 +44,8 @@ def errors_as_exit_codes() -> Iterator[None]:
 def _exit_code(error: LingBotError) -> ExitCode:
     if isinstance(error, ServerUnreachableError):
         return ExitCode.UNREACHABLE
+    if isinstance(error, VideoFailedError) and error.code == CANCELLED:
+        return ExitCode.CANCELLED
     if isinstance(error, ApiError) and error.is_callers_fault:
         return ExitCode.BAD_INPUT
     if isinstance(error, (InvalidInputError, ConfigurationError, CheckpointError)):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lingbot_serve.client.requests import API_KEY_VARIABLE
 from model.types import Solver
 
 SAMPLING = "Sampling; what is left out takes the server's preset"
@@ -34,6 +35,10 @@ Camera = Annotated[
 ]
 Server = Annotated[
     str | None, typer.Option(metavar="URL", help="Ask this server; start no cluster.")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", envvar=API_KEY_VARIABLE, help="Where the server asks for one."),
 ]
 CanaryServer = Annotated[str, typer.Option("--server", metavar="URL", help="The gateway.")]
 CanaryTimeout = Annotated[

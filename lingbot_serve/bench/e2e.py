@@ -4,6 +4,7 @@ The parts are measured first, in the same call and on the same GPUs: a gang's fo
 weights as `bench dit` does it, the VAE's two stages on the checkpoint's. Then the service starts.
 """
 
+import io
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,9 @@ from lingbot_serve.bench.dit_cases import (
 )
 from lingbot_serve.bench.records import DitRow, E2eRow, Origin, VaeRow
 from lingbot_serve.bench.vae import VaeSettings, run_vae
-from lingbot_serve.client import CameraFiles, Video, VideoClient, VideoOptions, VideoRequest
+from lingbot_serve.camera import dolly
+from lingbot_serve.client.sync import Client
+from lingbot_serve.client.video import Video
 from lingbot_serve.errors import ClientError
 from lingbot_serve.serve import running_cluster
 from lingbot_serve.settings import ServerFlags, free_port, read_settings
@@ -216,30 +219,33 @@ def _time_clip(config: ServeConfig, settings: E2eSettings, folder: Path, console
     begin_s = perf_counter()
     with running_cluster(config, console, drain_timeout_s=_DRAIN_TIMEOUT_S) as address:
         ready_s = perf_counter() - begin_s
-        with VideoClient(address, timeout_s=config.pipeline.longest_clip_s) as client:
+        image = _first_frame(settings.clip)
+        with Client(address, timeout_s=config.pipeline.longest_clip_s) as client:
             if settings.warm_steps:
-                client.make(_request(settings, folder, settings.warm_steps), folder / "warm.mp4")
-            request = _request(settings, folder, settings.steps)
+                _make(client, settings.clip, image, settings.warm_steps, folder / "warm.mp4")
             begin_s = perf_counter()
-            video = client.make(request, folder / "clip.mp4")
+            video = _make(client, settings.clip, image, settings.steps, folder / "clip.mp4")
             return _Clip(ready_s, perf_counter() - begin_s, video)
 
 
-def _request(settings: E2eSettings, folder: Path, steps: int) -> VideoRequest:
-    """A clip whose camera moves forward; each number of steps has a prompt that is in no cache."""
-    clip = settings.clip
-    poses = np.tile(np.eye(4), (clip.frames, 1, 1))
-    poses[:, 2, 3] = np.linspace(0, 1, clip.frames)
-    np.save(folder / "poses.npy", poses)
-    np.save(folder / "intrinsics.npy", np.array([[500.0, 500.0, 416.0, 240.0]]))
+def _first_frame(clip: Clip) -> bytes:
     columns = np.linspace(0, 255, clip.width, dtype=np.uint8)
     pixels = np.broadcast_to(columns[None, :, None], (clip.height, clip.width, 3))
-    Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "image.png")
-    return VideoRequest(
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _make(client: Client, clip: Clip, image: bytes, steps: int, path: Path) -> Video:
+    """A clip whose camera moves forward; each number of steps has a prompt that is in no cache."""
+    job = client.make(
+        path,
+        image=image,
         prompt=f"{_PROMPT}, {steps} steps",
-        image=folder / "image.png",
-        camera=CameraFiles(folder / "poses.npy", folder / "intrinsics.npy"),
-        options=VideoOptions(
-            size=clip.size, num_frames=clip.frames, num_inference_steps=steps, seed=0
-        ),
+        camera=dolly(clip.frames),
+        size=clip.size,
+        num_frames=clip.frames,
+        num_inference_steps=steps,
+        seed=0,
     )
+    return job.video

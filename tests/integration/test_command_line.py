@@ -16,7 +16,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from lingbot_serve.client import VideoClient, VideoOptions, VideoRequest
+from lingbot_serve import Client
 from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.settings import free_port
 from model.checkpoint.layout import CheckpointPaths
@@ -183,38 +183,48 @@ def test_bad_input_names_its_field(server: Server, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_deletes_the_job(server: Server, tmp_path: Path) -> None:
+def test_interrupt_without_a_terminal_leaves_the_job_running(
+    server: Server, tmp_path: Path
+) -> None:
     flags = ["--server", server.url, "--output", "clip.mp4"]
     process = start("generate", *INPUTS, *LONG, *flags, folder=tmp_path)
     assert process.stdout is not None
     while "denoiser: step" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    code, _ = finish(process, JOB_TIMEOUT_S)
+    code, output = finish(process, JOB_TIMEOUT_S)
     assert code == ExitCode.INTERRUPTED
     assert list(tmp_path.iterdir()) == []
-    listed = httpx.get(f"{server.url}/v1/videos").json()["data"]
-    assert [video["status"] for video in listed if video["status"] != "completed"] == []
+    with Client(server.url) as client:
+        [job] = client.jobs(limit=1)
+        assert f"lingbot-serve jobs watch {job.id} --url {server.url}" in output
+        assert job.status == "in_progress"
+        job.delete()
 
 
 def test_wait_returns_the_finished_video(server: Server) -> None:
-    finished = httpx.get(f"{server.url}/v1/videos").json()["data"][0]
-    with VideoClient(server.url) as client:
-        assert client.wait(finished["id"]).progress == 100
+    with Client(server.url) as client:
+        [job] = client.jobs(limit=1)
+        assert job.wait().progress == 100
 
 
 @pytest.mark.timeout(400)
 def test_sigterm_finishes_the_running_clip_and_leaves_no_process(server: Server) -> None:
     family = psutil.Process(server.process.pid).children(recursive=True)
     assert len(family) > 5
-    with VideoClient(server.url) as client:
-        options = VideoOptions(size="112x64", num_frames=33, num_inference_steps=20)
-        created = client.create(VideoRequest("a", EXAMPLES / "image.png", options=options))
-        while client.retrieve(created.id).status == "queued":
+    with Client(server.url) as client:
+        job = client.generate(
+            image=EXAMPLES / "image.png",
+            prompt="a",
+            size="112x64",
+            num_frames=33,
+            num_inference_steps=20,
+        )
+        while job.refresh().status == "queued":
             time.sleep(0.1)
     server.process.send_signal(signal.SIGTERM)
     code, output = finish(server.process, STOP_TIMEOUT_S)
     assert code == ExitCode.DONE, output
     assert f"serving on {server.url}" in output
-    assert (server.folder / "data/videos" / created.id / "video.mp4").is_file()
+    assert (server.folder / "data/videos" / job.id / "video.mp4").is_file()
     assert all_gone(family)
