@@ -90,7 +90,7 @@ def build_gateway(args: GatewayConfig) -> Application:
     deployment = _deployment(
         serve.ingress()(Gateway),
         name=GATEWAY,
-        num_replicas=1,
+        num_replicas=args.num_replicas,
         max_surge_percent=100,  # an updated one answers before the old one stops
         max_ongoing_requests=_GATEWAY_MAX_ONGOING,
         graceful_shutdown_wait_loop_s=_GATEWAY_WAIT_LOOP_S,

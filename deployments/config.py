@@ -77,7 +77,8 @@ class ServeConfig(Settings):
         gang = sum(bundle["CPU"] for bundle in replica_bundles(pipeline.denoiser.gang))
         gangs = pipeline.denoiser.max_replicas * gang
         # Twice: an updated gateway starts beside the one that it replaces.
-        return math.ceil(replicas + gangs + pipeline.num_cpus + 2 * self.gateway.num_cpus)
+        gateways = 2 * self.gateway.num_replicas * self.gateway.num_cpus
+        return math.ceil(replicas + gangs + pipeline.num_cpus + gateways)
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: object) -> "ServeConfig":

@@ -76,7 +76,8 @@ class GatewayConfig(Settings):
         max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:
             two for each, one that encodes and one that decodes keep every stage busy.
         pipeline: Name of the Serve application that makes the clips.
-        num_cpus: Reserved by the gateway.
+        num_replicas: Gateways; more than one share a PostgreSQL.
+        num_cpus: Reserved by each gateway.
         label_selector: Labels that its node must have.
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
         report_interval_s: How often the pipeline hears what waits here.
@@ -98,6 +99,7 @@ class GatewayConfig(Settings):
     limits: Limits = Limits()
     max_concurrent_jobs: int | None = Field(default=None, ge=1)
     pipeline: str = PIPELINE
+    num_replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = Field(default_factory=dict)
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
@@ -114,6 +116,15 @@ class GatewayConfig(Settings):
     def _one_database(self) -> "GatewayConfig":
         if self.database_url is not None and self.database_url_file is not None:
             raise ValueError("give database_url or database_url_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_share_a_server(self) -> "GatewayConfig":
+        if self.num_replicas > 1 and self.database_url is None and self.database_url_file is None:
+            raise ValueError(
+                f"num_replicas {self.num_replicas} share a PostgreSQL: give database_url or "
+                "database_url_file, or leave num_replicas at 1"
+            )
         return self
 
     @model_validator(mode="after")
