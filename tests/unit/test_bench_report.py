@@ -9,7 +9,14 @@ from typer.testing import CliRunner
 from lingbot_serve.bench.claims import Results, all_claims
 from lingbot_serve.bench.page import performance_page
 from lingbot_serve.bench.records import DitRow, add_rows
-from lingbot_serve.bench.report import BEGIN, END, generate, with_figures
+from lingbot_serve.bench.report import (
+    BEGIN,
+    CHAOS_BEGIN,
+    CHAOS_END,
+    END,
+    generate,
+    with_figures,
+)
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
 from model.errors import ConfigurationError
@@ -28,6 +35,7 @@ def tree(tmp_path):
     """A project's tree with a README and one result."""
     (tmp_path / "docs/benchmarks").mkdir(parents=True)
     (tmp_path / "README.md").write_text(f"# Title\n{BEGIN}\nold\n{END}\nrest\n")
+    (tmp_path / "docs/reliability.md").write_text(f"# Jobs\n{CHAOS_BEGIN}\n{CHAOS_END}\n")
     add_rows(tmp_path / "docs/benchmarks/dit.json", [dit_row(1)], DitRow)
     return tmp_path
 
@@ -57,9 +65,11 @@ def test_new_row_makes_the_pages_stale(tree):
     assert run("--root", str(tree), "--check")[0] == ExitCode.BAD_INPUT
 
 
-def test_readme_without_markers_is_refused():
-    with pytest.raises(ConfigurationError, match="needs the lines"):
-        with_figures("# Title\n", "figures")
+def test_page_without_markers_is_refused(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# Title\n")
+    with pytest.raises(ConfigurationError, match=r"README\.md needs the lines"):
+        with_figures(page, "figures", BEGIN, END)
 
 
 def test_unmeasured_claims_say_so():
