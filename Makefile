@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-autoscaling bench-autoscaling-real monitoring-proof clean
+.PHONY: bench-record docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,15 @@ bench-autoscaling-real: $(STAMP) ## Run and simulate one trace on a local Ray Se
 
 bench-recovery: $(STAMP) ## Measure how fast a gang comes back
 	$(BIN)/python -m benchmarks.recovery
+
+chaos: $(STAMP) ## Strike every part of the service under jobs in every state (needs PostgreSQL)
+	$(BIN)/python -m benchmarks.chaos $(CHAOS)
+
+bench-storm: $(STAMP) ## Send one request a thousand times at once
+	$(BIN)/python -m benchmarks.storm
+
+bench-soak: $(STAMP) ## Poll and download with 200 clients for ten minutes
+	$(BIN)/python -m benchmarks.soak
 
 bench-record: $(STAMP) ## Measure what docs/performance.md tells of, on this host's GPUs
 	PYTHON=$(BIN)/python benchmarks/record.sh

@@ -1,0 +1,1 @@
+"""What happens to jobs when a part of the service dies: real processes, real signals."""
