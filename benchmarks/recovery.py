@@ -5,10 +5,12 @@
 Each trial runs one long clip with another waiting behind it, strikes the first, and takes the
 seconds until its client hears of it and until the second clip's first step is finished. The
 step's own length is measured in the same run, since it bounds how soon a gang can be free.
+
+A hundred cancels of each kind make a chain: the clip that waited is the next one to be cancelled,
+at any moment of its steps. What must hold is the time until the gang begins with the next clip.
 """
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -16,12 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 from ray import serve
 
+from benchmarks.cancels import CANCELS, CLIP, LONG, cancel_chain, cancel_report, wait_encoded
 from benchmarks.report import write_report
 from deployments.config import ServeConfig
 from deployments.launch import start_local
@@ -30,10 +32,8 @@ from model.checkpoint.synthetic import SyntheticSize, write_synthetic_checkpoint
 from tests.support.server import body, free_port, small_config, wait_for, wait_for_step
 
 STEP_TIMEOUT_S = 10.0
-CLIP = {"num_frames": 49, "size": "112x64"}
 # A DiT wide enough for steps of about a second on two cores, as the real one's are on GPUs.
 WIDE = SyntheticSize(dim=768, ffn_dim=1536, num_layers=6)
-LONG = {**CLIP, "num_inference_steps": 500}
 NEXT = {**CLIP, "num_inference_steps": 3}
 
 
@@ -72,7 +72,7 @@ def trial(client: httpx.Client, strike: Callable[[str, list[int]], None]) -> tup
     struck = client.post("/v1/videos", json=body(**LONG)).json()["id"]
     wait_for_step(client, struck)
     waiting = client.post("/v1/videos", json=body(**NEXT)).json()["id"]
-    _wait_encoded(client, waiting)
+    wait_encoded(client, waiting)
     start_s = time.monotonic()
     strike(struck, pids)
     ended_s = _ended_s(client, struck, start_s)
@@ -82,12 +82,6 @@ def trial(client: httpx.Client, strike: Callable[[str, list[int]], None]) -> tup
     return ended_s, resumed_s
 
 
-def _wait_encoded(client: httpx.Client, video_id: str) -> None:
-    """Returns when only the gang keeps a clip waiting."""
-    while client.get(f"/v1/videos/{video_id}").json()["stage"] != "denoiser":
-        time.sleep(0.05)
-
-
 def _ended_s(client: httpx.Client, video_id: str, start_s: float) -> float:
     with suppress(KeyError):  # a deleted video has no status any more
         while client.get(f"/v1/videos/{video_id}").json()["status"] == "in_progress":
@@ -95,37 +89,8 @@ def _ended_s(client: httpx.Client, video_id: str, start_s: float) -> float:
     return time.monotonic() - start_s
 
 
-def disconnect_trial(client: httpx.Client) -> float:
-    """A client that waits for its clip on one connection hangs up.
-
-    Returns:
-        Seconds until the waiting clip's first step is finished.
-    """
-    seen = {video["id"] for video in client.get("/v1/videos").json()["data"]}
-    caller = HTTPConnection(client.base_url.host, client.base_url.port)
-    headers = {"Content-Type": "application/json"}
-    caller.request("POST", "/v1/videos/sync", json.dumps(body(**LONG)), headers)
-    wait_for_step(client, _new_video(client, seen))
-    waiting = client.post("/v1/videos", json=body(**NEXT)).json()["id"]
-    _wait_encoded(client, waiting)
-    start_s = time.monotonic()
-    caller.close()
-    wait_for_step(client, waiting, timeout_s=120)
-    resumed_s = time.monotonic() - start_s
-    assert wait_for(client, waiting)["status"] == "completed", "a bystander was harmed"
-    return resumed_s
-
-
-def _new_video(client: httpx.Client, seen: set[str]) -> str:
-    while True:
-        videos = client.get("/v1/videos").json()["data"]
-        if fresh := [video["id"] for video in videos if video["id"] not in seen]:
-            return str(fresh[0])
-        time.sleep(0.05)
-
-
-def measure(client: httpx.Client, trials: int) -> dict[str, object]:
-    """All trials; every figure is the median of some, with the worst beside it."""
+def measure(client: httpx.Client, logs_dir: Path, trials: int, cancels: int) -> dict[str, object]:
+    """All trials; of a few the median and the worst, of the cancels the 99th percentile too."""
 
     def killed(_: str, pids: list[int]) -> None:
         os.kill(pids[1], signal.SIGKILL)
@@ -133,16 +98,16 @@ def measure(client: httpx.Client, trials: int) -> dict[str, object]:
     def stopped(_: str, pids: list[int]) -> None:
         os.kill(pids[1], signal.SIGSTOP)
 
-    def deleted(video_id: str, _: list[int]) -> None:
-        client.delete(f"/v1/videos/{video_id}").raise_for_status()
-
-    strikes = {"sigkill_rank": killed, "sigstop_rank": stopped, "delete": deleted}
-    report: dict[str, object] = {"step_s": round(step_s(client), 3)}
+    strikes = {"sigkill_rank": killed, "sigstop_rank": stopped}
+    one_step_s = step_s(client)
+    report: dict[str, object] = {"step_s": round(one_step_s, 3)}
+    for name, start in CANCELS.items():
+        print(f"{cancels} cancels by {name}", flush=True)
+        chain = cancel_chain(client, start, cancels, max_pause_s=one_step_s)
+        report[name] = cancel_report(chain, logs_dir, bound_s=one_step_s + 1)
     for name, strike in strikes.items():
         ended_s, resumed_s = zip(*(trial(client, strike) for _ in range(trials)), strict=True)
         report[name] = {"client_knows": spread(ended_s), "next_clip_first_step": spread(resumed_s)}
-    hung_up_s = [disconnect_trial(client) for _ in range(trials)]
-    report["client_disconnect"] = {"next_clip_first_step": spread(hung_up_s)}
     return report
 
 
@@ -155,7 +120,8 @@ def main() -> None:
     """Runs the benchmark and writes `docs/benchmarks/recovery.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=3)
-    trials = parser.parse_args().trials
+    parser.add_argument("--cancels", type=int, default=100)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint"
         write_synthetic_checkpoint(checkpoint, seed=0, size=WIDE)
@@ -164,8 +130,8 @@ def main() -> None:
             start_local(config) as server,
             httpx.Client(base_url=server.url, timeout=120) as client,
         ):
-            report = measure(client, trials)
-    limits = {"step_timeout_s": STEP_TIMEOUT_S, "trials": trials, "gang_size": 2}
+            report = measure(client, server.logs_dir, options.trials, options.cancels)
+    limits = {"step_timeout_s": STEP_TIMEOUT_S, "trials": options.trials, "gang_size": 2}
     write_report("recovery", {**limits, **report})
 
 
