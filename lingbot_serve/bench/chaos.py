@@ -95,7 +95,8 @@ def chaos_table(root: Path) -> str:
 def _cell(row: ChaosRow | None) -> str:
     if row is None:
         return NOT_MEASURED
-    verdict = f"{number(row.resumed_s, 1)} / {number(row.ended_s, 1)} s"
+    ended = number(row.ended_s, 1) or "never"
+    verdict = f"{number(row.resumed_s, 1)} / {ended} s"
     if row.outcome != "completed":
         verdict = f"`{row.outcome}` {verdict}"
     if row.faults:

@@ -161,3 +161,16 @@ def test_stages_go_where_their_labels_say(synthetic_checkpoint: CheckpointPaths)
     bundles = by_name["denoiser"]._replica_config.placement_group_bundle_label_selector
     assert bundles == [{"lingbot-pool": "in(gangs,spare)"}] * len(bundles)
     assert len(bundles) == 2
+
+
+def test_several_gateways_want_a_database_server(tmp_path: Path) -> None:
+    several = "pipeline: {checkpoint: /a}\ngateway: {num_replicas: 2"
+    with pytest.raises(ConfigurationError, match="give database_url"):
+        ServeConfig.from_yaml(write(tmp_path, several + "}"))
+    shared = several + ", database_url: postgresql+psycopg://host/jobs, num_cpus: 1.0}"
+    config = ServeConfig.from_yaml(write(tmp_path, shared))
+    alone = ServeConfig.from_yaml(
+        write(tmp_path, "pipeline: {checkpoint: /a}\ngateway: {num_cpus: 1.0}")
+    )
+    # Each has one that replaces it beside it during an update.
+    assert config.logical_cpus == alone.logical_cpus + 2
