@@ -15,6 +15,9 @@ LingBotError
     ├── OutboundRefusedError      an address that a user named may not be called
     ├── OutboundFailedError       it may be called, and gave no proper answer
     ├── LeaseLostError            a job was taken from the gateway that worked on it
+    ├── ArtifactStoreError        the store of the files does not answer
+    │   └── ArtifactMissingError  it has no such file
+    ├── ContentExpiredError       the video's files were kept as long as they are kept
     └── JobFailedError            a job that a client waited for has failed
 """
 
@@ -22,7 +25,13 @@ from model.errors import LingBotError
 
 
 class GatewayError(LingBotError):
-    """Base of the gateway's own refusals."""
+    """Base of the gateway's own refusals.
+
+    Attributes:
+        retry_after_s: When it is worth to ask again, in seconds from now; None where nobody knows.
+    """
+
+    retry_after_s: float | None = None
 
 
 class JobNotFoundError(GatewayError):
@@ -75,6 +84,18 @@ class OutboundFailedError(GatewayError):
 
 class LeaseLostError(GatewayError):
     """A job was cancelled, deleted or given to another gateway while this one worked on it."""
+
+
+class ArtifactStoreError(GatewayError):
+    """The store of the files does not answer, or does not take them."""
+
+
+class ArtifactMissingError(ArtifactStoreError):
+    """The store has no file of this name."""
+
+
+class ContentExpiredError(GatewayError):
+    """The files of this video have expired."""
 
 
 class JobFailedError(GatewayError):

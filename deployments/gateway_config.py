@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from cluster.logs import LogConfig
 from deployments.api.presets import PRESETS, GenerationDefaults
+from deployments.artifacts.config import ArtifactSettings
 from deployments.names import PIPELINE
 from deployments.settings import AbsolutePath, LabelSelector, Settings
 from model.errors import ConfigurationError
@@ -66,7 +67,8 @@ class GatewayConfig(Settings):
     """The application that speaks HTTP and keeps the jobs.
 
     Args:
-        data_dir: Folder of the finished clips and of the inputs that wait.
+        data_dir: Folder of the jobs, and of their files unless `artifacts` names another place.
+        artifacts: Where the finished clips and the inputs that wait are kept, and for how long.
         database_url: SQLAlchemy's, of PostgreSQL or SQLite; None means a SQLite file in `data_dir`.
         database_url_file: File that holds the URL, where it carries a password.
         model_name: What the API calls the model.
@@ -91,6 +93,7 @@ class GatewayConfig(Settings):
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
+    artifacts: ArtifactSettings = ArtifactSettings()
     database_url: str | None = None
     database_url_file: AbsolutePath | None = None
     model_name: str = "lingbot-world-base-cam"
@@ -138,6 +141,11 @@ class GatewayConfig(Settings):
         """The preset with its overrides."""
         overrides = self.defaults.model_dump(exclude_none=True)
         return PRESETS[self.preset].model_copy(update=overrides)
+
+    @property
+    def artifacts_url(self) -> str:
+        """Where the files of jobs are kept."""
+        return f"{self.artifacts.url or self.data_dir.as_uri()}/videos"
 
     def store_url(self) -> str:
         """Where the jobs are kept; reads `database_url_file`.

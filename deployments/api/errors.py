@@ -1,19 +1,24 @@
 """Which error becomes which status, code and public message; nothing else decides one."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from ray.exceptions import RayActorError, RayTaskError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from cluster.errors import GangError
 from cluster.logs import get_logger
+from deployments.api.error_body import error_reply
 from deployments.errors import (
+    ArtifactMissingError,
+    ArtifactStoreError,
     BodyTooLargeError,
+    ContentExpiredError,
     ContentNotReadyError,
     DrainingError,
     GatewayError,
@@ -37,20 +42,25 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidInputError, 400, "invalid_value"),
     (JobNotFoundError, 404, "video_not_found"),
     (VariantNotFoundError, 404, "variant_not_found"),
+    (ArtifactMissingError, 404, "file_missing"),
     (ContentNotReadyError, 409, "video_not_ready"),
+    (ContentExpiredError, 410, "expired"),
     (BodyTooLargeError, 413, "body_too_large"),
     (MediaTypeError, 415, "unsupported_media_type"),
     (IdempotencyMismatchError, 422, "idempotency_mismatch"),
     (QueueFullError, 429, "queue_full"),
     (DrainingError, 503, "draining"),
     (PipelineUnavailableError, 503, "pipeline_unavailable"),
+    (ArtifactStoreError, 503, "artifact_store_unavailable"),
     (JobFailedError, 500, "video_failed"),
 )
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 _JOB_CODES: tuple[tuple[type[BaseException], str], ...] = (
     (DenoiseCancelled, "cancelled"),
     (asyncio.CancelledError, "cancelled"),
     (InvalidInputError, "invalid_value"),
     (PipelineUnavailableError, "pipeline_unavailable"),
+    (ArtifactStoreError, "artifact_store_unavailable"),
     (RayActorError, "stage_died"),
 )
 
@@ -84,6 +94,24 @@ def refusal_code(error: GatewayError | InvalidInputError) -> str:
     return next(code for kind, _, code in _STATUSES if isinstance(error, kind))
 
 
+def codes_by_status() -> dict[int, list[str]]:
+    """Every code with which a request may be refused; a failed video's own aside."""
+    codes = [(status, code) for _, status, code in _STATUSES] + list(_HTTP_CODES.items())
+    codes += [(500, "internal_error")]
+    found: dict[int, list[str]] = {}
+    for status, code in codes:
+        found.setdefault(status, []).append(code)
+    return dict(sorted(found.items()))
+
+
+def job_codes() -> set[str]:
+    """Every code with which the stages may end a job; gateways have a few of their own."""
+    kinds = [GangError]
+    for kind in kinds:  # grows while it is walked
+        kinds += kind.__subclasses__()
+    return {code for _, code in _JOB_CODES} | {kind.code for kind in kinds} | {"internal_error"}
+
+
 def root_cause(error: BaseException) -> BaseException:
     """What was raised in the process where it happened, out of Ray's wrappings."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
@@ -92,7 +120,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def install(api: FastAPI) -> None:
-    """Makes every error of an API answer in OpenAI's shape."""
+    """Makes every error of an API answer with a code, in OpenAI's shape or RFC 9457's."""
     api.add_exception_handler(InvalidInputError, _known)
     api.add_exception_handler(GatewayError, _known)
     api.add_exception_handler(RequestValidationError, _bad_query)
@@ -100,41 +128,41 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Exception, _unknown)
 
 
-async def _known(_request: Request, error: Exception) -> JSONResponse:
+async def _known(request: Request, error: Exception) -> Response:
     status, code = next((s, c) for kind, s, c in _STATUSES if isinstance(error, kind))
     if isinstance(error, JobFailedError):
         code = error.code
     param = error.field if isinstance(error, InvalidInputError) else None
     logger.info("request_refused", status=status, code=code, param=param)
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
-    return _reply(status, code, str(error), param=param, headers=headers)
+    headers = _headers(error, status)
+    return error_reply(request, status, code, str(error), param=param, headers=headers)
 
 
-async def _bad_query(_request: Request, error: Exception) -> JSONResponse:
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    """Whether and when to send a request again, in all the words that clients know."""
+    if isinstance(error, (ContentNotReadyError, JobFailedError)):
+        # The stock client repeats what was in conflict or failed, at once: to no avail here.
+        return {"x-should-retry": "false"}
+    if status not in (429, 503):
+        return {}
+    known_s = error.retry_after_s if isinstance(error, GatewayError) else None
+    wait_s = RETRY_AFTER_S if known_s is None else known_s
+    return {"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(1000 * wait_s))}
+
+
+async def _bad_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     param = str(first["loc"][-1])
-    return _reply(400, "invalid_value", f"{param}: {first['msg']}", param=param)
+    message = f"{param}: {first['msg']}"
+    return error_reply(request, 400, "invalid_value", message, param=param)
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return _reply(error.status_code, code, error.detail, headers=dict(error.headers or {}))
+    code = _HTTP_CODES.get(error.status_code, "invalid_request")
+    return error_reply(request, error.status_code, code, error.detail, headers=error.headers)
 
 
-async def _unknown(_request: Request, _error: Exception) -> JSONResponse:
-    return _reply(500, "internal_error", _INTERNAL)
-
-
-def _reply(
-    status: int,
-    code: str,
-    message: str,
-    *,
-    param: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
-    return JSONResponse(body, status, headers)
+async def _unknown(request: Request, _error: Exception) -> Response:
+    return error_reply(request, 500, "internal_error", _INTERNAL)

@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,8 +14,11 @@ from cluster.logs import get_logger
 from deployments.api.admission import admit, new_job
 from deployments.api.create_body import CreateBody
 from deployments.api.identity import Caller
+from deployments.artifacts.files import TENSORS, VARIANTS, VIDEO, StoredFile
+from deployments.artifacts.objects import Objects
 from deployments.artifacts.store import ArtifactStore
 from deployments.errors import (
+    ContentExpiredError,
     ContentNotReadyError,
     JobFailedError,
     VariantNotFoundError,
@@ -42,8 +44,6 @@ from model.types import DenoiserFacts
 
 logger = get_logger(__name__)
 
-VIDEO, TENSORS = "video", "tensors"
-
 _RENEWALS_PER_LEASE = 4
 _LOOK_S = 0.5
 
@@ -57,7 +57,10 @@ class VideoService:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
-        self._artifacts = ArtifactStore(config.data_dir)
+        self.objects = Objects(config.artifacts_url)
+        self._artifacts = ArtifactStore(
+            self.objects, expire_after_s=config.artifacts.expire_after_s
+        )
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._outlooks = Outlooks(engine)
@@ -124,8 +127,8 @@ class VideoService:
             caller.key_id, intent, lambda: self._submit(body, ids, caller, intent, origin)
         )
 
-    async def wait(self, job_id: str, caller: Caller, *, keep: bool = False) -> Path:
-        """Waits for a job and returns its MP4; a caller that is cancelled cancels the job.
+    async def wait(self, job_id: str, caller: Caller, *, keep: bool = False) -> StoredFile:
+        """Waits for a job and returns its video; a caller that is cancelled cancels the job.
 
         Args:
             job_id: Which.
@@ -144,7 +147,7 @@ class VideoService:
             raise
         if job.status == FAILED:
             raise JobFailedError(job.error_code or "", job.error_message or "")
-        return self._artifacts.video(job_id)
+        return _stored(job, VIDEO)
 
     async def get(self, job_id: str, caller: Caller) -> Job:
         """One job of the caller's; nothing else tells whose a job is.
@@ -199,29 +202,31 @@ class VideoService:
         await self._runner.drop(job_id)
         await asyncio.to_thread(self._artifacts.delete, job_id)
 
-    async def content(self, job_id: str, variant: str, caller: Caller) -> Path:
-        """The file of a finished job.
+    async def content(
+        self, job_id: str, variant: str, caller: Caller
+    ) -> tuple[StoredFile, float | None]:
+        """A file of a finished job, and until when it is kept.
 
         Args:
             job_id: Which.
-            variant: "video" or "tensors".
+            variant: One of `deployments.artifacts.files.VARIANTS`.
             caller: Whose the job must be.
 
         Raises:
             JobNotFoundError: There is none of this id.
             InvalidInputError: There is no such kind of file.
             ContentNotReadyError: The job is not finished, or failed.
+            ContentExpiredError: It was kept as long as files are kept.
             VariantNotFoundError: The job was not asked for it.
         """
         job = await self.get(job_id, caller)
-        if variant not in (VIDEO, TENSORS):
-            raise InvalidInputError("variant", f"must be {VIDEO} or {TENSORS}")
+        if variant not in VARIANTS:
+            raise InvalidInputError("variant", f"must be one of {', '.join(VARIANTS)}")
         if job.status != COMPLETED:
             raise ContentNotReadyError(f"video {job_id} is {job.status}")
-        path = (self._artifacts.video if variant == VIDEO else self._artifacts.tensors)(job_id)
-        if not path.is_file():
-            raise VariantNotFoundError(f"{job_id} has no {variant}; create it with return_tensors")
-        return path
+        if job.expires_at is not None and job.expires_at <= time.time():
+            raise ContentExpiredError(f"the files of video {job_id} have expired; make it again")
+        return _stored(job, variant), job.expires_at
 
     async def not_ready(self) -> list[str]:
         """Why no video can be made now; empty when one can."""
@@ -284,6 +289,13 @@ class VideoService:
             count = await self._pipeline.num_tokens(text)
             if count > limit:
                 raise InvalidInputError(field, f"has {count} tokens; send at most {limit}")
+
+
+def _stored(job: Job, variant: str) -> StoredFile:
+    if variant not in job.artifacts:
+        hint = "; create it with return_tensors" if variant == TENSORS else ""
+        raise VariantNotFoundError(f"{job.id} has no {variant}{hint}")
+    return StoredFile.of_row(job.artifacts[variant])
 
 
 def _unique_name() -> str:

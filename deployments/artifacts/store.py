@@ -1,100 +1,87 @@
 """Files of each job: its inputs until it has run, its results after."""
 
-import json
-import os
-import shutil
-from dataclasses import asdict
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+import numpy.typing as npt
+from safetensors.numpy import save
 
-from deployments.ids import JobIds
+from deployments.artifacts.files import TENSORS, VARIANTS, VIDEO, StoredFile
+from deployments.artifacts.objects import Objects
+from deployments.artifacts.requests import pack_request, unpack_request
 from deployments.messages import GenerateRequest, VideoResult
-from model.types import CameraPath, SamplerSettings, Solver, VideoShape
 
-_REQUEST_KEY = "request"
+_INPUTS = "inputs.safetensors"
 
 
 class ArtifactStore:
-    """A folder per job under `root/videos`.
+    """A folder per job; in it a folder per attempt, as one that came too late may still write.
 
     Args:
-        root: The gateway's data folder; made if it is missing.
+        objects: Where the folders are.
+        expire_after_s: How long results are kept; None: until they are deleted.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._videos = root / "videos"
-        self._videos.mkdir(parents=True, exist_ok=True)
-
-    def video(self, job_id: str) -> Path:
-        """Where a job's MP4 lies."""
-        return self._videos / job_id / "video.mp4"
-
-    def tensors(self, job_id: str) -> Path:
-        """Where a job's latents and frames lie, if they were asked for."""
-        return self._videos / job_id / "tensors.safetensors"
-
-    def _inputs(self, job_id: str) -> Path:
-        return self._videos / job_id / "inputs.safetensors"
+    def __init__(self, objects: Objects, *, expire_after_s: float | None = None) -> None:
+        self.objects = objects
+        self._expire_after_s = expire_after_s
 
     def write_request(self, request: GenerateRequest) -> None:
-        """Keeps a waiting job's inputs on disk, so that neither memory nor a restart loses them."""
-        path = self._inputs(request.job_id)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        arrays = {"image": np.ascontiguousarray(request.image)}
-        if request.camera is not None:
-            arrays["poses"] = np.ascontiguousarray(request.camera.poses)
-            arrays["intrinsics"] = np.ascontiguousarray(request.camera.intrinsics)
-        scalars = {
-            "request_id": request.ids.request_id,
-            "traceparent": request.ids.traceparent,
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "shape": asdict(request.shape),
-            "sampler": asdict(request.sampler),
-            "seed": request.seed,
-            "return_tensors": request.return_tensors,
-            "due_at_s": request.due_at_s,
-        }
-        save_file(arrays, path, metadata={_REQUEST_KEY: json.dumps(scalars)})
+        """Keeps a waiting job's inputs, so that neither memory nor a restart loses them.
+
+        Raises:
+            ArtifactStoreError: The store does not take them.
+        """
+        self.objects.put(f"{request.job_id}/{_INPUTS}", pack_request(request))
 
     def read_request(self, job_id: str) -> GenerateRequest:
-        """The inputs that `write_request` kept."""
-        with safe_open(self._inputs(job_id), framework="numpy") as file:
-            scalars = json.loads(file.metadata()[_REQUEST_KEY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        sampler = scalars.pop("sampler")
-        camera = (
-            CameraPath(poses=arrays["poses"], intrinsics=arrays["intrinsics"])
-            if "poses" in arrays
-            else None
-        )
-        return GenerateRequest(
-            ids=JobIds(job_id, scalars.pop("request_id", ""), scalars.pop("traceparent", "")),
-            image=arrays["image"],
-            camera=camera,
-            shape=VideoShape(**scalars.pop("shape")),
-            sampler=SamplerSettings(**{**sampler, "solver": Solver(sampler["solver"])}),
-            **scalars,
-        )
+        """The inputs that `write_request` kept.
 
-    def write_result(self, job_id: str, result: VideoResult) -> None:
-        """Stores the results and drops the inputs."""
-        if result.latents is not None and result.frames is not None:
-            arrays = {"latents": result.latents, "frames": result.frames}
-            path = self.tensors(job_id)
-            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
-        partial = self.video(job_id).with_suffix(".partial")
-        partial.write_bytes(result.mp4)
-        os.replace(partial, self.video(job_id))
-        self.drop_request(job_id)
+        Raises:
+            ArtifactStoreError: The store does not answer, or has none.
+        """
+        return unpack_request(job_id, self.objects.get(f"{job_id}/{_INPUTS}"))
 
     def drop_request(self, job_id: str) -> None:
         """Removes a job's inputs."""
-        self._inputs(job_id).unlink(missing_ok=True)
+        self.objects.delete([f"{job_id}/{_INPUTS}"])
+
+    def write_result(self, job_id: str, attempt: int, result: VideoResult) -> dict[str, Any]:
+        """Stores the results of one attempt, each whole.
+
+        Returns:
+            Columns of the job's row: what they say, and nothing else, makes the files the job's.
+
+        Raises:
+            ArtifactStoreError: The store does not take them.
+        """
+        stored = {}
+        for variant, data in _contents(result):
+            kind = VARIANTS[variant]
+            file = StoredFile.of(f"{job_id}/{attempt}/{kind.filename}", data, kind.media_type)
+            filename = f"{job_id}-{kind.filename}"
+            self.objects.put(file.name, data, media_type=kind.media_type, filename=filename)
+            stored[variant] = file.as_row()
+        keep_s = self._expire_after_s
+        expires_at = None if keep_s is None else time.time() + keep_s
+        return {"artifacts": stored, "expires_at": expires_at}
 
     def delete(self, job_id: str) -> None:
-        """Removes everything of a job."""
-        shutil.rmtree(self._videos / job_id, ignore_errors=True)
+        """Removes everything of a job.
+
+        Raises:
+            ArtifactStoreError: The store does not answer.
+        """
+        self.objects.delete_folder(job_id)
+
+
+def _contents(result: VideoResult) -> Iterator[tuple[str, bytes]]:
+    if result.latents is not None and result.frames is not None:
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "latents": np.ascontiguousarray(result.latents),
+            "frames": np.ascontiguousarray(result.frames),
+        }
+        yield TENSORS, save(tensors)
+    yield VIDEO, result.mp4

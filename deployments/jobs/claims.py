@@ -6,8 +6,9 @@ Leases compare the clocks of the gateways' machines, which must agree to within 
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Engine, case, func, or_, select, update
@@ -20,6 +21,7 @@ from deployments.messages import StageEvent, StageState
 
 # A gateway's death is hardly ever its clip's fault; twice is not chance.
 MAX_ATTEMPTS = 2
+_NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _INTERRUPTED = "the gateway stopped while this video was made, twice; send it again"
 
 
@@ -135,13 +137,18 @@ class Claims:
             values |= {"stage": event.stage.value, "step": event.index, "total_steps": event.total}
         self._write(claim, **values)
 
-    def complete(self, claim: Claim) -> None:
-        """Marks a job whose file is stored.
+    def complete(self, claim: Claim, results: Mapping[str, Any] = _NO_RESULTS) -> None:
+        """Marks a job whose files are stored.
+
+        Args:
+            claim: Whose attempt made them.
+            results: What the row says of them, by column.
 
         Raises:
             LeaseLostError: The job is no longer this claim's.
         """
-        self._write(claim, status=COMPLETED, progress=100, completed_at=time.time())
+        values = {"status": COMPLETED, "progress": 100, "completed_at": time.time()}
+        self._write(claim, **values, **results)
 
     def fail(self, claim: Claim, code: str, message: str) -> None:
         """Ends a job with an error code and a message that clients may read.

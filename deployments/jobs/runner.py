@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
@@ -204,18 +205,24 @@ class JobRunner:
         if claim.attempt == 1:
             await self._metrics.begin(claim.job_id)
         start_s, written_s = time.monotonic(), float("-inf")
+        results: dict[str, Any] = {}
         async with aclosing(self._pipeline.generate(request)) as items:
             async for item in items:
                 if isinstance(item, VideoResult):
-                    await asyncio.to_thread(self._artifacts.write_result, claim.job_id, item)
+                    results = await self._store_result(claim, item)
                     continue
                 trace.record(item)
                 if not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
                     await self._record(claim, item)
                     written_s = time.monotonic()
-        await _insist(self._claims.complete, claim)
+        await _insist(self._claims.complete, claim, results)
+        await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
         logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
         await self._metrics.end(claim.job_id)
+
+    async def _store_result(self, claim: Claim, result: VideoResult) -> dict[str, Any]:
+        write = self._artifacts.write_result
+        return await asyncio.to_thread(write, claim.job_id, claim.attempt, result)
 
     async def _record(self, claim: Claim, event: StageEvent) -> None:
         try:
