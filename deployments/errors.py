@@ -10,6 +10,7 @@ LingBotError
     ├── IdempotencyMismatchError  a key was sent again, with another request
     ├── RepeatedError             another request has made the job meanwhile
     ├── QueueFullError            too many jobs wait
+    ├── TooManyStreamsError       as many event streams are open as may be
     ├── DrainingError             the gateway finishes its jobs and takes no more
     ├── PipelineUnavailableError  the stages do not answer yet
     ├── OutboundRefusedError      an address that a user named may not be called
@@ -64,6 +65,10 @@ class RepeatedError(GatewayError):
 
 class QueueFullError(GatewayError):
     """As many jobs wait as may wait."""
+
+
+class TooManyStreamsError(GatewayError):
+    """As many event streams are open as may be."""
 
 
 class DrainingError(GatewayError):

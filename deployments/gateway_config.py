@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from cluster.logs import LogConfig
+from deployments.api.event_settings import EventSettings
 from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.artifacts.config import ArtifactSettings
 from deployments.names import PIPELINE
@@ -84,6 +85,7 @@ class GatewayConfig(Settings):
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
         report_interval_s: How often the pipeline hears what waits here.
         wait_objective_s: How long a job should wait at most; the metrics count which did.
+        events: Bounds of the event streams.
         repeat_window_s: How long a retry that carries no `Idempotency-Key` still finds the job of
             the request before it; 0 makes a job of every one.
         lease_s: How long a job stays with a gateway that no longer gives a sign of life.
@@ -108,6 +110,7 @@ class GatewayConfig(Settings):
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
     report_interval_s: float = Field(default=1.0, gt=0)
     wait_objective_s: float = Field(default=600.0, gt=0)
+    events: EventSettings = EventSettings()
     repeat_window_s: float = Field(default=30.0, ge=0)
     lease_s: float = Field(default=30.0, ge=2)
     drain_timeout_s: float = Field(default=3600.0, gt=0)

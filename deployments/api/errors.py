@@ -28,6 +28,7 @@ from deployments.errors import (
     MediaTypeError,
     PipelineUnavailableError,
     QueueFullError,
+    TooManyStreamsError,
     VariantNotFoundError,
 )
 from model.errors import DenoiseCancelled, InvalidInputError
@@ -49,6 +50,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (MediaTypeError, 415, "unsupported_media_type"),
     (IdempotencyMismatchError, 422, "idempotency_mismatch"),
     (QueueFullError, 429, "queue_full"),
+    (TooManyStreamsError, 429, "too_many_streams"),
     (DrainingError, 503, "draining"),
     (PipelineUnavailableError, 503, "pipeline_unavailable"),
     (ArtifactStoreError, 503, "artifact_store_unavailable"),
@@ -160,6 +162,8 @@ async def _bad_query(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 204:  # has no body
+        return Response(status_code=204, headers=error.headers)
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
     return error_reply(request, error.status_code, code, error.detail, headers=error.headers)
 

@@ -3,7 +3,7 @@
 from fastapi import Depends, FastAPI, Request
 from structlog.contextvars import bind_contextvars
 
-from deployments.api import content, errors, probes, videos
+from deployments.api import content, errors, events, probes, videos
 from deployments.api.service import VideoService
 from deployments.ids import request_id_of
 
@@ -18,6 +18,7 @@ def build_api(service: VideoService) -> FastAPI:
     )
     errors.install(api)
     videos.add_routes(api, service)
+    events.add_routes(api, service)
     content.add_routes(api, service)
     probes.add_routes(api, service)
     return api

@@ -36,6 +36,7 @@ from deployments.jobs.repeats import Accepted, Intent, Repeats
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, Job
+from deployments.jobs.watch import Watch
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.tracing import Tracing
@@ -64,6 +65,7 @@ class VideoService:
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._outlooks = Outlooks(engine)
+        self.watch = Watch(engine, self._outlooks.of, max_watchers=config.events.max_streams)
         self._repeats = Repeats(engine, window_s=config.repeat_window_s)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
@@ -251,6 +253,7 @@ class VideoService:
     async def drain(self, timeout_s: float) -> None:
         """Takes no more jobs and waits for the running ones; what is left waits again."""
         self._intake.close()
+        self.watch.close()
         await self._runner.drain(timeout_s)
         await asyncio.to_thread(self._tracing.flush)
 
