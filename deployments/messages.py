@@ -6,6 +6,7 @@ from enum import Enum
 from autoscaling.cost import latent_tokens
 from autoscaling.work import ClipWork
 from deployments.ids import JobIds
+from deployments.stills import Stills
 from model.types import CameraPath, FloatArray, SamplerSettings, UInt8Array, VideoShape
 
 
@@ -97,12 +98,14 @@ class DecodedVideo:
         frames: Uint8 [T, H, W, 3] where they were asked for.
         received_s: Unix time at which its latents arrived.
         ready_s: Unix time at which it was ready.
+        stills: Pictures of it; None where nobody drew them.
     """
 
     mp4: bytes
     frames: UInt8Array | None
     received_s: float | None = None
     ready_s: float | None = None
+    stills: Stills | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,15 @@ class VideoResult:
         mp4: The H.264 file.
         latents: Float32 [16, f, h, w] where tensors were asked for.
         frames: Uint8 [T, H, W, 3] where tensors were asked for.
+        stills: Pictures of the clip; None where nobody drew them.
+        seconds: Length of the clip.
     """
 
     mp4: bytes
     latents: FloatArray | None
     frames: UInt8Array | None
+    stills: Stills | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,9 @@ class Pipeline:
                     note_video(item, sent_s)
                     yield clock.event(StageState.FINISHED, total, total)
                     kept = latents.values if request.return_tensors else None
-                    yield VideoResult(item.mp4, kept, item.frames)
+                    yield VideoResult(
+                        item.mp4, kept, item.frames, item.stills, request.shape.seconds
+                    )
 
 
 async def _finish(encodings: _Encodings) -> AsyncGenerator[StageEvent, None]:

@@ -12,6 +12,7 @@ from deployments.messages import DecodedVideo, Stage
 from deployments.model_thread import ModelThread
 from deployments.pipeline_config import VAEStageConfig
 from deployments.startup import compiling, loading
+from deployments.stills import StillsWriter
 from deployments.video import Mp4Writer
 from model.checkpoint.layout import locate_checkpoint
 from model.types import (
@@ -68,19 +69,22 @@ class VAEDecoderStage:
             width=width * SPATIAL_STRIDE,
             num_threads=self._num_threads,
         )
+        stills = StillsWriter(TEMPORAL_STRIDE * (total - 1) + 1)
         kept: list[UInt8Array] = []
         num_latents = 0
         async with aclosing(self._thread.iterate(self._model.decode(latents))) as items:
             async for frames in items:
                 await self._thread.call(writer.write, frames.pixels)
+                stills.write(frames.pixels)
                 kept += _kept(frames, keep_frames)
                 num_latents += max(
                     1, len(frames.pixels) // TEMPORAL_STRIDE
                 )  # the first is one frame
                 yield Step(num_latents, total)
         mp4 = await self._thread.call(writer.finish)
+        pictures = await self._thread.call(stills.finish)
         pixels = np.concatenate(kept) if keep_frames else None
-        yield DecodedVideo(mp4, pixels, received_s, ready_s=time.time())
+        yield DecodedVideo(mp4, pixels, received_s, ready_s=time.time(), stills=pictures)
 
 
 def _kept(frames: Frames, keep: bool) -> list[UInt8Array]:

@@ -69,6 +69,11 @@ class VideoShape:
     width: int
 
     @property
+    def seconds(self) -> float:
+        """How long the clip plays."""
+        return self.num_frames / FPS
+
+    @property
     def latent_frames(self) -> int:
         return (self.num_frames - 1) // TEMPORAL_STRIDE + 1
 

@@ -42,6 +42,8 @@ class ArtifactBody(_Answer):
     """Its size."""
     media_type: str
     """Such as video/mp4."""
+    seconds: float | None = None
+    """How long it plays; null of what does not."""
 
 
 class VideoBody(_Answer):

@@ -41,22 +41,27 @@ class StoredFile:
         num_bytes: Its size.
         sha256: Of its content, hexadecimal.
         media_type: Of its content.
+        seconds: How long it plays; None of what does not.
     """
 
     name: str
     num_bytes: int
     sha256: str
     media_type: str
+    seconds: float | None = None
 
     @classmethod
-    def of(cls, name: str, data: bytes, media_type: str) -> "StoredFile":
+    def of(
+        cls, name: str, data: bytes, media_type: str, seconds: float | None = None
+    ) -> "StoredFile":
         """What there is to know of some content."""
-        return cls(name, len(data), hashlib.sha256(data).hexdigest(), media_type)
+        return cls(name, len(data), hashlib.sha256(data).hexdigest(), media_type, seconds)
 
     @classmethod
     def of_row(cls, entry: dict[str, Any]) -> "StoredFile":
         """What `as_row` wrote."""
-        return cls(entry["name"], entry["bytes"], entry["sha256"], entry["media_type"])
+        size, digest, kind = entry["bytes"], entry["sha256"], entry["media_type"]
+        return cls(entry["name"], size, digest, kind, entry.get("seconds"))
 
     def as_row(self) -> dict[str, Any]:
         """As a job's row keeps it."""
@@ -65,4 +70,5 @@ class StoredFile:
             "bytes": self.num_bytes,
             "sha256": self.sha256,
             "media_type": self.media_type,
+            "seconds": self.seconds,
         }

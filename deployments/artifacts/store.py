@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from deployments.artifacts.files import TENSORS, VARIANTS, VIDEO, StoredFile
+from deployments.artifacts.files import (
+    LAST_FRAME,
+    TENSORS,
+    THUMBNAIL,
+    VARIANTS,
+    VIDEO,
+    StoredFile,
+)
 from deployments.artifacts.objects import Objects
 from deployments.artifacts.requests import pack_request, unpack_request
+from deployments.errors import ArtifactMissingError
 from deployments.messages import GenerateRequest, VideoResult
 
 _INPUTS = "inputs.safetensors"
@@ -28,13 +36,40 @@ class ArtifactStore:
         self.objects = objects
         self._expire_after_s = expire_after_s
 
+    def put(self, job_id: str, name: str, content: bytes) -> None:
+        """Keeps a file of a job in mid-work, whole or not at all.
+
+        Raises:
+            ArtifactStoreError: The store does not take it.
+        """
+        self.objects.put(f"{job_id}/{name}", content)
+
+    def read(self, job_id: str, name: str) -> bytes | None:
+        """What `put` kept; None if there is nothing.
+
+        Raises:
+            ArtifactStoreError: The store does not answer.
+        """
+        try:
+            return self.objects.get(f"{job_id}/{name}")
+        except ArtifactMissingError:
+            return None
+
+    def remove(self, job_id: str, name: str) -> None:
+        """Removes what `put` kept, if there is something.
+
+        Raises:
+            ArtifactStoreError: The store does not answer.
+        """
+        self.objects.delete([f"{job_id}/{name}"])
+
     def write_request(self, request: GenerateRequest) -> None:
         """Keeps a waiting job's inputs, so that neither memory nor a restart loses them.
 
         Raises:
             ArtifactStoreError: The store does not take them.
         """
-        self.objects.put(f"{request.job_id}/{_INPUTS}", pack_request(request))
+        self.put(request.job_id, _INPUTS, pack_request(request))
 
     def read_request(self, job_id: str) -> GenerateRequest:
         """The inputs that `write_request` kept.
@@ -46,7 +81,7 @@ class ArtifactStore:
 
     def drop_request(self, job_id: str) -> None:
         """Removes a job's inputs."""
-        self.objects.delete([f"{job_id}/{_INPUTS}"])
+        self.remove(job_id, _INPUTS)
 
     def write_result(self, job_id: str, attempt: int, result: VideoResult) -> dict[str, Any]:
         """Stores the results of one attempt, each whole.
@@ -60,7 +95,9 @@ class ArtifactStore:
         stored = {}
         for variant, data in _contents(result):
             kind = VARIANTS[variant]
-            file = StoredFile.of(f"{job_id}/{attempt}/{kind.filename}", data, kind.media_type)
+            seconds = result.seconds if variant == VIDEO else None
+            name = f"{job_id}/{attempt}/{kind.filename}"
+            file = StoredFile.of(name, data, kind.media_type, seconds)
             filename = f"{job_id}-{kind.filename}"
             self.objects.put(file.name, data, media_type=kind.media_type, filename=filename)
             stored[variant] = file.as_row()
@@ -84,4 +121,7 @@ def _contents(result: VideoResult) -> Iterator[tuple[str, bytes]]:
             "frames": np.ascontiguousarray(result.frames),
         }
         yield TENSORS, save(tensors)
+    if result.stills is not None:
+        yield THUMBNAIL, result.stills.thumbnail
+        yield LAST_FRAME, result.stills.last_frame
     yield VIDEO, result.mp4

@@ -11,6 +11,7 @@ from deployments.artifacts.objects import Objects
 from deployments.artifacts.store import ArtifactStore
 from deployments.ids import JobIds
 from deployments.messages import GenerateRequest, VideoResult
+from deployments.stills import Stills
 from model.types import CameraPath, SamplerSettings, Solver, VideoShape
 
 
@@ -51,10 +52,15 @@ def test_results_are_described_as_they_lie(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     latents = np.ones((16, 3, 8, 12), np.float32)
     frames = np.zeros((9, 64, 96, 3), np.uint8)
-    written = store.write_result("video_1", 2, VideoResult(b"mp4", latents, frames))
+    stills = Stills(thumbnail=b"webp", last_frame=b"png")
+    result = VideoResult(b"mp4", latents, frames, stills, seconds=0.5625)
+    written = store.write_result("video_1", 2, result)
     assert written["expires_at"] is None
     artifacts = written["artifacts"]
+    seconds = {variant: entry["seconds"] for variant, entry in artifacts.items()}
+    assert seconds == {"video": 0.5625, "thumbnail": None, "last_frame": None, "tensors": None}
     assert artifacts["video"]["media_type"] == "video/mp4"
+    assert artifacts["thumbnail"]["media_type"] == "image/webp"
     for entry in artifacts.values():
         content = store.objects.get(entry["name"])
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
