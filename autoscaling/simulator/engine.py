@@ -10,7 +10,7 @@ import numpy as np
 from autoscaling.policy import Signal
 from autoscaling.simulator.controllers import Controller, Observation
 from autoscaling.simulator.fleet import Fleet, Slot
-from autoscaling.simulator.queue import Queue, punctuality
+from autoscaling.simulator.queue import Load, Queue, WaitingClips, punctuality
 from autoscaling.simulator.trace import DAY_S, Floats, Trace
 
 
@@ -97,7 +97,12 @@ class _Event(IntEnum):
 
 
 def simulate(
-    trace: Trace, settings: FleetSettings, controller: Controller, *, seed: int = 0
+    trace: Trace,
+    settings: FleetSettings,
+    controller: Controller,
+    *,
+    seed: int = 0,
+    queue: WaitingClips | None = None,
 ) -> Outcome:
     """Runs a trace to its last clip.
 
@@ -106,16 +111,23 @@ def simulate(
         settings: The machines.
         controller: Sets the number of gangs; used for one simulation only.
         seed: Of the nodes' losses, the only chance that is left.
+        queue: Of the trace's clips; first come first served without one.
 
     Raises:
         ValueError: A controller wants no gang while clips wait, for a whole day.
     """
-    return _Simulation(trace, settings, controller, seed).run()
+    queue = Queue(trace, settings.gang_size) if queue is None else queue
+    return _Simulation(trace, settings, controller, seed, queue).run()
 
 
 class _Simulation:
     def __init__(
-        self, trace: Trace, settings: FleetSettings, controller: Controller, seed: int
+        self,
+        trace: Trace,
+        settings: FleetSettings,
+        controller: Controller,
+        seed: int,
+        queue: WaitingClips,
     ) -> None:
         self._settings, self._controller = settings, controller
         self._trace = trace
@@ -123,7 +135,7 @@ class _Simulation:
         self._arrival_s: list[float] = trace.arrival_s.tolist()
         self._gpu_s: list[float] = trace.gpu_s.tolist()
         self._fleet = Fleet(settings.max_gangs, max(1, settings.node_gpus // settings.gang_size))
-        self._queue = Queue(trace, settings.gang_size)
+        self._queue = queue
         self._start_s = [-1.0] * len(trace)
         self._jobs = [-1] * settings.max_gangs
         self._since_s = [0.0] * settings.max_gangs
@@ -145,7 +157,7 @@ class _Simulation:
             if arrived < num_jobs and arrivals[arrived] <= events[0][0]:
                 self._advance(arrivals[arrived])
                 self._num_arrived += 1
-                self._queue.arrive()
+                self._queue.arrive(self._load())
                 self._start_clips()
             else:
                 time_s, kind, slot, epoch = heapq.heappop(events)
@@ -191,7 +203,7 @@ class _Simulation:
             slot = self._fleet.take()
             if slot is None:
                 return
-            job = queue.take()
+            job = queue.take(self._load())
             gpu_s = self._gpu_s[job]
             end_s = self._now_s + gpu_s / self._settings.gang_size
             self._jobs[slot], self._since_s[slot], self._start_s[job] = (
@@ -219,9 +231,13 @@ class _Simulation:
             raise ValueError("a clip has waited for a day, and the policy wants no gang")
         self._push(self._now_s + self._settings.tick_s, _Event.TICK)
 
+    def _load(self) -> Load:
+        busy_s = max(0.0, self._ends_s - self._fleet.num_busy * self._now_s)
+        return Load(self._now_s, busy_s, self._fleet.num_running)
+
     def _observe(self) -> Observation:
-        fleet, gang_size = self._fleet, self._settings.gang_size
-        held_gpu_s = max(0.0, self._ends_s - fleet.num_busy * self._now_s) * gang_size
+        fleet = self._fleet
+        held_gpu_s = self._load().busy_s * self._settings.gang_size
         signal = Signal(
             now_s=self._now_s,
             running_gangs=fleet.num_running,

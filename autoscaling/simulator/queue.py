@@ -1,12 +1,48 @@
 """The clips that wait in a simulation, first come first served."""
 
 from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from autoscaling.policy import Due
 from autoscaling.report import DUE_EDGES_S
 from autoscaling.simulator.trace import Floats, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the gangs have to do when a clip comes or is taken.
+
+    Args:
+        now_s: The present.
+        busy_s: Gang seconds that are left of the clips on the gangs.
+        gangs: Gangs that take clips.
+    """
+
+    now_s: float
+    busy_s: float
+    gangs: int
+
+
+class WaitingClips(Protocol):
+    """Clips that have arrived and not started; `len` counts them."""
+
+    gpu_s: float
+
+    def __len__(self) -> int: ...
+
+    @property
+    def oldest_s(self) -> float: ...
+
+    def arrive(self, load: Load) -> None: ...
+
+    def take(self, load: Load) -> int: ...
+
+    def put_back(self, job: int) -> None: ...
+
+    def most_pressing(self, now_s: float, ahead_gpu_s: float) -> tuple[Due, ...]: ...
 
 
 class Queue:
@@ -37,12 +73,12 @@ class Queue:
         first = self._returned[0] if self._returned else self._next
         return float(self._arrival_s[first])
 
-    def arrive(self) -> None:
+    def arrive(self, load: Load) -> None:
         """The trace's next clip is there."""
         self.gpu_s += self._work_gpu_s[self.num_arrived]
         self.num_arrived += 1
 
-    def take(self) -> int:
+    def take(self, load: Load) -> int:
         """Removes the next clip."""
         if self._returned:
             job = self._returned.popleft()
@@ -70,10 +106,11 @@ class Queue:
         waiting = np.concatenate([returned, np.arange(self._next, self.num_arrived)])
         start_in_s = self._start_by_s[waiting] - now_s
         ahead = ahead_gpu_s + np.concatenate([[0.0], np.cumsum(self._gpu_s[waiting])[:-1]])
-        return _most_pressing(start_in_s, ahead)
+        return pressing(start_in_s, ahead)
 
 
-def _most_pressing(start_in_s: Floats, ahead_gpu_s: Floats) -> tuple[Due, ...]:
+def pressing(start_in_s: Floats, ahead_gpu_s: Floats) -> tuple[Due, ...]:
+    """Of clips with similar times to start, the one with the most work before it."""
     open_ = np.flatnonzero((start_in_s > 0) & np.isfinite(start_in_s))
     start_in_s, ahead_gpu_s = start_in_s[open_], ahead_gpu_s[open_]
     bins = np.digitize(start_in_s, DUE_EDGES_S, right=True)

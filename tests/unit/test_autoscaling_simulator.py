@@ -19,7 +19,7 @@ from autoscaling.simulator.controllers import (
 )
 from autoscaling.simulator.engine import FleetSettings, Outcome, simulate
 from autoscaling.simulator.fleet import Fleet, Slot
-from autoscaling.simulator.queue import Queue
+from autoscaling.simulator.queue import Load, Queue
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.trace import (
     DAY_S,
@@ -131,8 +131,8 @@ def test_the_queue_reports_what_the_ledger_would():
     due_s = arrival_s + rng.choice([60.0, 600.0, math.inf], 300)
     queue = Queue(Trace(arrival_s, gpu_s, due_s + 200), 8)
     for _ in range(200):
-        queue.arrive()
-    waiting = [queue.take() for _ in range(50)]
+        queue.arrive(Load(0.0, 0.0, 1))
+    waiting = [queue.take(Load(0.0, 0.0, 1)) for _ in range(50)]
     queue.put_back(waiting.pop())
     assert queue.gpu_s == pytest.approx(gpu_s[49:200].sum())
     ahead = 500.0 + np.cumsum(gpu_s[49:200]) - gpu_s[49:200]
