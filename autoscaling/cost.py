@@ -82,15 +82,18 @@ class StepTimeCorrection:
     """Measured over predicted step time, learned as an exponentially weighted geometric mean.
 
     Geometric, so that one step ten times too slow (the first, which warms up) weighs no more than
-    one ten times too fast.
+    one ten times too fast. The first few weigh alike, as what was assumed before them counts for
+    nothing: another model or another GPU may be a thousand times faster.
 
     Args:
         factor: Multiplies the prediction.
-        weight: Of the newest step, in (0, 1].
+        weight: Of the newest step once there are many, in (0, 1].
+        num_learned: Steps so far.
     """
 
     factor: float = 1.0
     weight: float = 0.1
+    num_learned: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1:
@@ -108,7 +111,8 @@ class StepTimeCorrection:
         """
         if predicted_s <= 0 or measured_s <= 0:
             raise ValueError(f"step times must be positive: {predicted_s} s, {measured_s} s")
-        kept = (1 - self.weight) * math.log(self.factor)
-        return replace(
-            self, factor=math.exp(kept + self.weight * math.log(measured_s / predicted_s))
-        )
+        number = self.num_learned + 1
+        weight = max(self.weight, 1 / number)
+        kept = (1 - weight) * math.log(self.factor)
+        factor = math.exp(kept + weight * math.log(measured_s / predicted_s))
+        return replace(self, factor=factor, num_learned=number)

@@ -93,7 +93,7 @@ def place(
     """The tags of a new clip.
 
     Args:
-        served: Order tag of the clip that is next, or of the last one where none waits.
+        served: Start tag of the clip that is next, or of the last one where none waits.
         flow_end: `end_of` the flow's last clip; None without one.
         predicted_s: Seconds that the clip will take a gang.
         priority: One of `PRIORITIES`.

@@ -10,6 +10,7 @@ LingBotError
     ├── IdempotencyMismatchError  a key was sent again, with another request
     ├── RepeatedError             another request has made the job meanwhile
     ├── QueueFullError            too many jobs wait
+    │   └── WaitTooLongError      one more job would wait too long
     ├── TooManyStreamsError       as many event streams are open as may be
     ├── DrainingError             the gateway finishes its jobs and takes no more
     ├── PipelineUnavailableError  the stages do not answer yet
@@ -64,7 +65,20 @@ class RepeatedError(GatewayError):
 
 
 class QueueFullError(GatewayError):
-    """As many jobs wait as may wait."""
+    """As many jobs wait as may wait.
+
+    Args:
+        problem: The public message.
+        retry_after_s: When it is worth to ask again, in seconds from now.
+    """
+
+    def __init__(self, problem: str, *, retry_after_s: float) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+class WaitTooLongError(QueueFullError):
+    """One more job would wait longer than jobs are to wait."""
 
 
 class TooManyStreamsError(GatewayError):

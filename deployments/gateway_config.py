@@ -8,6 +8,7 @@ from cluster.logs import LogConfig
 from deployments.api.event_settings import EventSettings
 from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.artifacts.config import ArtifactSettings
+from deployments.jobs.scheduling import SchedulingConfig
 from deployments.names import PIPELINE
 from deployments.settings import AbsolutePath, LabelSelector, Settings
 from model.errors import ConfigurationError
@@ -76,6 +77,7 @@ class GatewayConfig(Settings):
         preset: Name in `deployments.api.presets.PRESETS`.
         defaults: Overrides of the preset.
         limits: The most that a request may ask for.
+        scheduling: Which jobs are taken into the queue.
         max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:
             two for each, one that encodes and one that decodes keep every stage busy.
         pipeline: Name of the Serve application that makes the clips.
@@ -102,6 +104,7 @@ class GatewayConfig(Settings):
     preset: str = "480*832"
     defaults: GenerationOverrides = GenerationOverrides()
     limits: Limits = Limits()
+    scheduling: SchedulingConfig = SchedulingConfig()
     max_concurrent_jobs: int | None = Field(default=None, ge=1)
     pipeline: str = PIPELINE
     num_replicas: int = Field(default=1, ge=1)

@@ -1,4 +1,4 @@
-"""The clips that wait in a simulation, in the order of `autoscaling.order`, as gateways claim them."""
+"""The clips that wait in a simulation, in the order in which gateways claim them."""
 
 import math
 from bisect import insort
@@ -69,7 +69,7 @@ class OrderedQueue:
         asked = self._asked[job]
         flow = asked.key, asked.priority
         tags = place(
-            served=self._waiting[0][0] if self._waiting else self._served,
+            served=self._waiting[0][2].tags.start if self._waiting else self._served,
             flow_end=self._flow_ends.get(flow),
             predicted_s=asked.predicted_s,
             priority=asked.priority,
@@ -126,5 +126,5 @@ class OrderedQueue:
                 settings=self._settings,
             )[0]
             self._waiting.remove((chosen.tags.order, chosen.number, chosen))
-            self._served = max(self._served, chosen.tags.order)
+            self._served = max(self._served, chosen.tags.start)
             self._handed_over.append(chosen.number)

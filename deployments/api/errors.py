@@ -30,6 +30,7 @@ from deployments.errors import (
     QueueFullError,
     TooManyStreamsError,
     VariantNotFoundError,
+    WaitTooLongError,
 )
 from model.errors import DenoiseCancelled, InvalidInputError
 
@@ -49,6 +50,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (BodyTooLargeError, 413, "body_too_large"),
     (MediaTypeError, 415, "unsupported_media_type"),
     (IdempotencyMismatchError, 422, "idempotency_mismatch"),
+    (WaitTooLongError, 429, "queue_wait_too_long"),
     (QueueFullError, 429, "queue_full"),
     (TooManyStreamsError, 429, "too_many_streams"),
     (DrainingError, 503, "draining"),

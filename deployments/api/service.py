@@ -28,10 +28,11 @@ from deployments.gateway_metrics import exposition
 from deployments.ids import JobIds
 from deployments.jobs.claims import Claims
 from deployments.jobs.database import open_database
+from deployments.jobs.forecast import Forecast
 from deployments.jobs.hand_over import HandOver
 from deployments.jobs.intake import Intake
 from deployments.jobs.metrics import CLIENT, JobMetrics
-from deployments.jobs.outlook import Outlook, Outlooks
+from deployments.jobs.outlook import Outlook
 from deployments.jobs.repeats import Accepted, Intent, Repeats
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import JobStore
@@ -64,8 +65,12 @@ class VideoService:
         )
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
-        self._outlooks = Outlooks(engine)
-        self.watch = Watch(engine, self._outlooks.of, max_watchers=config.events.max_streams)
+        self._forecast = Forecast(
+            engine,
+            max_in_progress=lambda: self._runner.max_in_progress,
+            max_wait_s=config.scheduling.max_wait_s,
+        )
+        self.watch = Watch(engine, self._forecast.of, max_watchers=config.events.max_streams)
         self._repeats = Repeats(engine, window_s=config.repeat_window_s)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
@@ -84,11 +89,12 @@ class VideoService:
         self._intake = Intake(
             self._store,
             self._artifacts,
+            self._forecast,
             max_jobs=lambda: self._runner.max_in_progress + config.limits.max_queued_jobs,
             on_new=self._runner.wake,
         )
         self._hand_over = HandOver(
-            self._store,
+            self._forecast,
             self._runner,
             self._pipeline,
             interval_s=config.report_interval_s,
@@ -161,7 +167,7 @@ class VideoService:
 
     async def outlooks(self, *jobs: Job) -> Mapping[str, Outlook]:
         """Place in the queue and time left of those jobs that are not over, by their ids."""
-        return await asyncio.to_thread(self._outlooks.of, jobs)
+        return await asyncio.to_thread(self._forecast.of, jobs)
 
     async def page(
         self, caller: Caller, *, after: str | None, limit: int, newest_first: bool

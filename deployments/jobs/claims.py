@@ -6,7 +6,7 @@ Leases compare the clocks of the gateways' machines, which must agree to within 
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.orm import sessionmaker
 
 from deployments.errors import LeaseLostError
 from deployments.jobs.progress import percent
+from deployments.jobs.queue import gangs_behind, next_jobs
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import StageEvent, StageState
 
@@ -45,30 +46,37 @@ class Claims:
         engine: From `deployments.jobs.database.open_database`.
         owner: Name of this gateway, unlike any other's.
         lease_s: How long a claim lasts unless it is renewed.
+        clock: Unix time.
     """
 
-    def __init__(self, engine: Engine, owner: str, *, lease_s: float) -> None:
+    def __init__(
+        self, engine: Engine, owner: str, *, lease_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._owner = owner
         self._lease_s = lease_s
+        self._clock = clock
 
     def claim(self, max_in_progress: int) -> list[Claim]:
-        """Takes the oldest waiting jobs.
+        """Takes the jobs whose turn it is, see `autoscaling.order`.
 
         Args:
             max_in_progress: Jobs that all gateways together may work on.
         """
+        now_s = self._clock()
         with self._session() as session:
             running = select(func.count()).where(Job.status == IN_PROGRESS)
             free = max_in_progress - (session.scalar(running) or 0)
-            waits = session.scalar(select(Job.number).where(Job.status == QUEUED).limit(1))
-        if free <= 0 or waits is None:
+            if free <= 0:
+                return []
+            chosen = next_jobs(session, gangs_behind(max_in_progress), free, now_s)
+        if not chosen:
             return []
-        now_s = time.time()
-        waiting = select(Job.number).where(Job.status == QUEUED).order_by(Job.number).limit(free)
-        # A CTE, as PostgreSQL may evaluate a locking subquery more than once, each time further on.
-        oldest = waiting.with_for_update(skip_locked=True).cte("oldest")
-        mine = update(Job).where(Job.number.in_(select(oldest.c.number)), Job.status == QUEUED)
+        # What another gateway takes at this moment is skipped. A CTE, as PostgreSQL may evaluate a
+        # locking subquery more than once.
+        waiting = select(Job.number).where(Job.number.in_(chosen), Job.status == QUEUED)
+        locked = waiting.with_for_update(skip_locked=True).cte("locked")
+        mine = update(Job).where(Job.number.in_(select(locked.c.number)), Job.status == QUEUED)
         taken = mine.values(
             status=IN_PROGRESS,
             started_at=now_s,
@@ -78,7 +86,8 @@ class Claims:
         )
         with self._session.begin() as session:
             rows = session.execute(taken.returning(Job.number, Job.id, Job.attempts)).all()
-        return [Claim(row.id, row.attempts) for row in sorted(rows, key=lambda row: row.number)]
+        ordered = sorted(rows, key=lambda row: chosen.index(row.number))
+        return [Claim(row.id, row.attempts) for row in ordered]
 
     def renew(self, claims: Collection[Claim]) -> None:
         """Puts off the end of some leases."""
@@ -88,7 +97,7 @@ class Claims:
             Job.status == IN_PROGRESS,
         )
         with self._session.begin() as session:
-            session.execute(renewed.values(lease_until=time.time() + self._lease_s))
+            session.execute(renewed.values(lease_until=self._clock() + self._lease_s))
 
     def still_held(self, claims: Collection[Claim]) -> set[Claim]:
         """Those claims that nobody has ended from outside."""
@@ -105,12 +114,12 @@ class Claims:
             Ids of those that failed.
         """
         # Without a lease: a release before leases was at work.
-        over = or_(Job.lease_until.is_(None), Job.lease_until < time.time())
+        over = or_(Job.lease_until.is_(None), Job.lease_until < self._clock())
         lost = update(Job).where(Job.status == IN_PROGRESS, over)
         with self._session.begin() as session:
             failed = session.scalars(
                 lost.where(Job.attempts >= MAX_ATTEMPTS)
-                .values(_failure("interrupted", _INTERRUPTED))
+                .values(_failure("interrupted", _INTERRUPTED, self._clock()))
                 .returning(Job.id)
             ).all()
             session.execute(lost.values(_WAITING))
@@ -144,10 +153,11 @@ class Claims:
             claim: Whose attempt made them.
             results: What the row says of them, by column.
 
+        Args:
         Raises:
             LeaseLostError: The job is no longer this claim's.
         """
-        values = {"status": COMPLETED, "progress": 100, "completed_at": time.time()}
+        values = {"status": COMPLETED, "progress": 100, "completed_at": self._clock()}
         self._write(claim, **values, **results)
 
     def fail(self, claim: Claim, code: str, message: str) -> None:
@@ -156,7 +166,7 @@ class Claims:
         Raises:
             LeaseLostError: The job is no longer this claim's.
         """
-        self._write(claim, **_failure(code, message))
+        self._write(claim, **_failure(code, message, self._clock()))
 
     def _stage_durations(self, claim: Claim) -> dict[str, float]:
         with self._session() as session:
@@ -191,10 +201,10 @@ _WAITING: dict[str, Any] = {
 }
 
 
-def _failure(code: str, message: str) -> dict[str, Any]:
+def _failure(code: str, message: str, at_s: float) -> dict[str, Any]:
     return {
         "status": FAILED,
-        "completed_at": time.time(),
+        "completed_at": at_s,
         "error_code": code,
         "error_message": message,
     }

@@ -8,19 +8,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
 from deployments.errors import PipelineUnavailableError
+from deployments.jobs.forecast import Forecast
+from deployments.jobs.queue import max_in_progress
 from deployments.jobs.runner import JobRunner
-from deployments.jobs.store import JobStore
 from deployments.pipeline_client import PipelineClient
 
 logger = get_logger(__name__)
-
-
-def max_in_progress(num_gangs: int) -> int:
-    """Jobs that keep so many gangs busy: each has one and the next at hand, one more encodes, one
-    decodes. None go over while no gang runs: there they could only wait, unseen by the policy that
-    has to choose how many gangs to wake.
-    """
-    return 2 * num_gangs + 2 if num_gangs else 0
 
 
 class HandOver:
@@ -29,7 +22,7 @@ class HandOver:
     Gateways that share a database tell the same, so it does not matter which one was heard last.
 
     Args:
-        store: Holds the queue.
+        forecast: Knows the queue.
         runner: Hands jobs over.
         pipeline: Hears of the queue.
         interval_s: Between two times.
@@ -38,14 +31,14 @@ class HandOver:
 
     def __init__(
         self,
-        store: JobStore,
+        forecast: Forecast,
         runner: JobRunner,
         pipeline: PipelineClient,
         *,
         interval_s: float,
         follow_gangs: bool,
     ) -> None:
-        self._store = store
+        self._forecast = forecast
         self._runner = runner
         self._pipeline = pipeline
         self._interval_s = interval_s
@@ -73,4 +66,4 @@ class HandOver:
         if self._follow_gangs:
             num_gangs = await self._pipeline.num_gangs()
             self._runner.set_max_in_progress(max_in_progress(num_gangs))
-        await self._pipeline.tell_queue(await asyncio.to_thread(self._store.waiting))
+        await self._pipeline.tell_queue(await asyncio.to_thread(self._forecast.queue))

@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from cluster.logs import get_logger
 from deployments.artifacts.store import ArtifactStore
 from deployments.errors import DrainingError, QueueFullError, RepeatedError
+from deployments.jobs.forecast import Forecast
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.messages import GenerateRequest
@@ -24,6 +25,7 @@ class Intake:
     Args:
         store: Where jobs are written.
         artifacts: Where their inputs go.
+        forecast: Foresees their wait.
         max_jobs: Says how many jobs may wait or run, over all gateways.
         on_new: Called after a job was written.
     """
@@ -32,12 +34,14 @@ class Intake:
         self,
         store: JobStore,
         artifacts: ArtifactStore,
+        forecast: Forecast,
         *,
         max_jobs: Callable[[], int],
         on_new: Callable[[], None],
     ) -> None:
         self._store = store
         self._artifacts = artifacts
+        self._forecast = forecast
         self._max_jobs = max_jobs
         self._on_new = on_new
         self._num_admitting = 0
@@ -58,17 +62,21 @@ class Intake:
             raise DrainingError("the server is about to stop; send the request again later")
         unfinished = await asyncio.to_thread(self._store.num_unfinished)
         if unfinished + self._num_admitting >= self._max_jobs():
-            raise QueueFullError("too many videos wait; send the request again later")
+            raise QueueFullError(
+                "too many videos wait; send the request again later",
+                retry_after_s=await asyncio.to_thread(self._forecast.frees_up_in_s),
+            )
 
     async def submit(self, job: Job, request: GenerateRequest) -> None:
         """Writes a job.
 
         Raises:
             DrainingError: The gateway is about to stop.
-            QueueFullError: As many jobs wait as may.
+            QueueFullError: As many jobs wait as may, or it would wait too long.
             RepeatedError: There is a job of this owner and idempotency key.
         """
         await self.check_open()
+        await asyncio.to_thread(self._forecast.admit, job)
         # Shielded: a client that leaves now must not leave inputs without a job.
         await asyncio.shield(asyncio.ensure_future(self._write(job, request)))
         self._on_new()

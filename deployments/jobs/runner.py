@@ -16,6 +16,7 @@ from deployments.artifacts.store import ArtifactStore
 from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.jobs.claims import Claim, Claims
 from deployments.jobs.metrics import JobMetrics
+from deployments.jobs.prediction import GangClock
 from deployments.jobs.store import JobStore
 from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
@@ -206,16 +207,18 @@ class JobRunner:
             await self._metrics.begin(claim.job_id)
         start_s, written_s = time.monotonic(), float("-inf")
         results: dict[str, Any] = {}
+        gang_clock = GangClock()
         async with aclosing(self._pipeline.generate(request)) as items:
             async for item in items:
                 if isinstance(item, VideoResult):
                     results = await self._store_result(claim, item)
                     continue
                 trace.record(item)
+                gang_clock.see(item)
                 if not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
                     await self._record(claim, item)
                     written_s = time.monotonic()
-        await _insist(self._claims.complete, claim, results)
+        await _insist(self._claims.complete, claim, results | {"gang_s": gang_clock.clip_s})
         await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
         logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
         await self._metrics.end(claim.job_id)

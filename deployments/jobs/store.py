@@ -5,9 +5,9 @@ import time
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from autoscaling.work import ClipWork
 from deployments.errors import JobNotFoundError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
+from deployments.jobs.queue import lock_places, tags_of
 from deployments.jobs.tables import FAILED, IN_PROGRESS, QUEUED, Job
 
 
@@ -25,8 +25,11 @@ class JobStore:
         self._session = sessionmaker(engine, expire_on_commit=False)
 
     def add(self, job: Job) -> None:
-        """Writes a new job."""
+        """Writes a new job, in its place in the queue."""
         with self._session.begin() as session:
+            lock_places(session)
+            tags = tags_of(session, job, time.time())
+            job.fair_start, job.order_tag = tags.start, tags.order
             session.add(job)
 
     def get(self, job_id: str, *, key_id: str | None = None) -> Job:
@@ -97,12 +100,6 @@ class JobStore:
         unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
             return session.scalar(unfinished) or 0
-
-    def waiting(self) -> tuple[ClipWork, ...]:
-        """What the jobs that wait will cost, oldest first."""
-        queue = select(Job).where(Job.status == QUEUED).order_by(Job.number)
-        with self._session() as session:
-            return tuple(job.work for job in session.scalars(queue))
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job that waits or runs as failed, and takes it from whoever works on it.

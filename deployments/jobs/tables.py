@@ -20,7 +20,11 @@ class Job(Tables):
     """One video: what was asked for, how far it is, how it ended."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("uq_jobs_idempotency", "key_id", "idempotency_key", unique=True),)
+    __table_args__ = (
+        Index("uq_jobs_idempotency", "key_id", "idempotency_key", unique=True),
+        Index("ix_jobs_order", "status", "order_tag", "number"),
+        Index("ix_jobs_flow", "key_id", "priority", "fair_start"),
+    )
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(unique=True)
@@ -58,6 +62,11 @@ class Job(Tables):
     request_hash: Mapped[str | None] = mapped_column(default=None, index=True)
     priority: Mapped[str] = mapped_column(default="normal", server_default="normal")
     predicted_s: Mapped[float | None] = mapped_column(Double, default=None)
+    # Seconds that its steps took a gang; None where nobody could tell.
+    gang_s: Mapped[float | None] = mapped_column(Double, default=None)
+    # Its place, given when it is added: see `autoscaling.order`.
+    fair_start: Mapped[float] = mapped_column(Double, default=0.0, server_default="0", index=True)
+    order_tag: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     # Waits until then: back-off after a failure.
     not_before: Mapped[float | None] = mapped_column(Double, default=None)
     # Gangs that died under it.

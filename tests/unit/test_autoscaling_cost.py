@@ -61,9 +61,17 @@ def test_correction_converges_to_the_measured_ratio():
 
 
 def test_one_slow_step_moves_the_correction_a_little():
-    slow = StepTimeCorrection().learned(predicted_s=1.0, measured_s=10.0)
+    known = StepTimeCorrection(num_learned=50)
+    slow = known.learned(predicted_s=1.0, measured_s=10.0)
     assert slow.factor == pytest.approx(10**0.1)
     assert slow.learned(predicted_s=10.0, measured_s=1.0).factor < slow.factor
+
+
+def test_the_first_steps_count_alike_and_what_was_assumed_before_them_for_nothing():
+    correction = StepTimeCorrection()
+    for measured_s in (1e3, 1e-1, 1e1):
+        correction = correction.learned(predicted_s=1.0, measured_s=measured_s)
+    assert correction.factor == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(("predicted_s", "measured_s"), [(0.0, 1.0), (1.0, 0.0), (1.0, -1.0)])

@@ -8,7 +8,7 @@ import pytest
 from deployments.api.video_body import VideoBody
 from deployments.errors import JobNotFoundError
 from deployments.jobs.database import open_database
-from deployments.jobs.outlook import Outlooks
+from deployments.jobs.forecast import Forecast
 from deployments.jobs.progress import percent
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import FAILED, QUEUED, Job
@@ -65,12 +65,13 @@ def test_ends_that_stock_clients_know_as_failed(store: JobStore, code: str, stat
 
 def test_jobs_that_wait_know_their_place(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path / 'queue.sqlite'}")
-    store, outlooks = JobStore(engine), Outlooks(engine)
+    store = JobStore(engine)
+    forecast = Forecast(engine, max_in_progress=lambda: 4, max_wait_s=None)
     for name in "abc":
         store.add(job(name))
     store.cancel("a")
     jobs = [store.get(name) for name in "abc"]
-    places = {name: outlook.queue_position for name, outlook in outlooks.of(jobs).items()}
+    places = {name: outlook.queue_position for name, outlook in forecast.of(jobs).items()}
     store.close()
     assert places == {"b": 1, "c": 2}
 
