@@ -72,7 +72,7 @@ class QueueFullError(GatewayError):
         retry_after_s: When it is worth to ask again, in seconds from now.
     """
 
-    def __init__(self, problem: str, *, retry_after_s: float) -> None:
+    def __init__(self, problem: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(problem)
         self.retry_after_s = retry_after_s
 

@@ -153,7 +153,6 @@ class Claims:
             claim: Whose attempt made them.
             results: What the row says of them, by column.
 
-        Args:
         Raises:
             LeaseLostError: The job is no longer this claim's.
         """

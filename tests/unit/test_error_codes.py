@@ -15,6 +15,7 @@ from deployments.errors import (
     JobFailedError,
     JobNotFoundError,
     QueueFullError,
+    WaitTooLongError,
 )
 from model.errors import InvalidInputError
 
@@ -43,6 +44,7 @@ ERRORS: dict[str, tuple[Exception, int, str]] = {
     "field": (InvalidInputError("size", "is too small"), 400, "invalid_value"),
     "missing": (JobNotFoundError("no video"), 404, "video_not_found"),
     "full": (QueueFullError("too many"), 429, "queue_full"),
+    "wait": (WaitTooLongError("too long", retry_after_s=7.2), 429, "queue_wait_too_long"),
     "stopping": (DrainingError("about to stop"), 503, "draining"),
     "early": (ContentNotReadyError("is queued"), 409, "video_not_ready"),
     "failed": (JobFailedError("rank_died", "rank 1 died"), 500, "rank_died"),
@@ -89,6 +91,8 @@ def test_a_refusal_says_when_to_come_back(client: TestClient) -> None:
     for name in ("full", "stopping"):
         headers = client.get(f"/{name}").headers
         assert int(headers["retry-after-ms"]) == 1000 * int(headers["retry-after"]) > 0
+    wait = client.get("/wait").headers
+    assert (wait["retry-after"], wait["retry-after-ms"]) == ("8", "7200")
     assert "retry-after" not in client.get("/missing").headers
 
 
