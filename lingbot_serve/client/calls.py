@@ -21,7 +21,7 @@ from lingbot_serve.progress import ProgressView, no_view, progress_view
 
 _POLL_AFTER_HEADER = "openai-poll-after-ms"
 _DEFAULT_POLL_S = 1.0
-_POLL_BOUNDS_S = (0.1, 5.0)
+_POLL_BOUNDS_S = (0.1, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from lingbot_serve.client.calls import Calls
 from lingbot_serve.client.flows import Flow, Pause
 from lingbot_serve.client.replies import unreachable
 from lingbot_serve.client.video import Video
-from lingbot_serve.errors import ApiError
+from lingbot_serve.errors import ApiError, NotFoundError
 
 EventKind = Literal["queued", "stage", "step", "completed", "failed"]
+_DELETED = "deleted"
 _ENDS: tuple[EventKind, ...] = ("completed", "failed")
-# The server ends a stream after minutes so that it can stop; many clients come back spread out.
-_PAUSE_S = 0.5
+# The server ends a stream after minutes so that it can stop, and says when to come back.
+_DEFAULT_RETRY_MS = 500
 
 
 class JobEvent(BaseModel):
@@ -62,6 +63,7 @@ class EventStream:
         self._video_id = video_id
         self._last_event_id = last_event_id
         self._connections = 0
+        self._retry_ms = _DEFAULT_RETRY_MS
         self._barren = 0  # connections in a row that brought nothing
         self._broken = 0  # of them, those that did not end by themselves
         self.is_over = False
@@ -76,15 +78,27 @@ class EventStream:
         if self._barren:
             yield Pause(self._retries.backoff_s(self._barren, jitter=random.random()))
         elif self._connections:
-            yield Pause(_PAUSE_S * random.random())
+            yield Pause(self._retry_ms / 1000 * (1 + random.random()) / 2)
         self._connections += 1
         self._barren += 1
-        return (yield from self._calls.events(self._video_id, self._last_event_id))
+        response = yield from self._calls.events(self._video_id, self._last_event_id)
+        # The last event that is known was the last there is.
+        self.is_over = response.status_code == httpx.codes.NO_CONTENT
+        return response
 
     def take(self, message: ServerSentEvent) -> JobEvent | None:
-        """The event that a message holds; None of one that a newer server may send."""
+        """The event that a message holds; None of one that newer servers may send.
+
+        Raises:
+            NotFoundError: The video was deleted.
+        """
+        self._retry_ms = self._retry_ms if message.retry is None else message.retry
+        if not message.event:
+            return None
         self._barren = self._broken = 0
         self._last_event_id = message.id or self._last_event_id
+        if message.event == _DELETED:
+            raise NotFoundError(404, f"video {self._video_id} was deleted", code="video_not_found")
         if message.event not in get_args(EventKind):
             return None
         event = _event(message)
@@ -98,6 +112,8 @@ class EventStream:
             ServerUnreachableError: Too many in a row brought nothing.
             ApiError: What answers sends no events.
         """
+        if self.is_over:
+            return
         if isinstance(error, SSEError):
             raise ApiError(200, f"no events of {self._video_id}: {error}")
         self._broken += 1

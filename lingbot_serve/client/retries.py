@@ -79,6 +79,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def _may_pass(outcome: httpx.Response | httpx.TransportError) -> bool:
     if not isinstance(outcome, httpx.Response):
         return not isinstance(outcome, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
+    wish: str = outcome.headers.get("x-should-retry", "").lower()
+    if wish in ("true", "false"):
+        return wish == "true"
     # A conflict is a state of the video, unless the server says that it will pass: the first of
     # two equal requests is still being read.
     if outcome.status_code == 409:

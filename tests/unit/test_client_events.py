@@ -8,7 +8,7 @@ import pytest
 from lingbot_serve.client.retries import RetryPolicy
 from lingbot_serve.errors import ApiError, NotFoundError, ServerUnreachableError
 from tests.support.clients import client_of
-from tests.support.scripted_server import ScriptedServer, scripted_server, video
+from tests.support.scripted_server import Reply, ScriptedServer, scripted_server, video
 
 QUICK = RetryPolicy(first_delay_s=0.001, max_delay_s=0.002, max_outage_retries=4)
 STEP = {"stage": "denoiser", "step": 1, "total_steps": 8, "progress": 20, "eta_seconds": 9.5}
@@ -32,7 +32,7 @@ def test_events_come_in_order_over_broken_connections(server: ScriptedServer, jo
     server.will_stream(("queued", "1", queued), ("stage", "2", {"stage": "denoiser"}), cut=True)
     server.will_hang_up()
     server.will_answer({}, 503)
-    server.will_stream()  # ended by the server, as it does after some minutes
+    server.will_send(b"retry: 1\n\n", content_type="text/event-stream")  # the server ended it
     server.will_stream(("step", "3", STEP), ("completed", "4", video(status="completed")))
     events = list(job.events())
     assert [(event.event, event.id) for event in events] == [
@@ -58,6 +58,17 @@ def test_events_go_on_after_the_one_that_is_known(server: ScriptedServer, job: A
 def test_events_of_newer_servers_are_passed_over(server: ScriptedServer, job: Any) -> None:
     server.will_stream(("preview", "1", {}), ("completed", "2", video(status="completed")))
     assert [event.event for event in job.events()] == ["completed"]
+
+
+def test_there_is_nothing_after_the_end(server: ScriptedServer, job: Any) -> None:
+    server.replies.append(Reply(status=204))
+    assert list(job.events(last_event_id="1-completed")) == []
+
+
+def test_a_job_that_is_deleted_meanwhile(server: ScriptedServer, job: Any) -> None:
+    server.will_stream(("deleted", "deleted", {"id": "video_1", "deleted": True}))
+    with pytest.raises(NotFoundError, match="video_1 was deleted"):
+        list(job.events())
 
 
 def test_a_deleted_job_has_no_events(server: ScriptedServer, job: Any) -> None:

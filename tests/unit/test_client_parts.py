@@ -45,6 +45,12 @@ def test_the_last_attempt_has_no_successor() -> None:
     assert POLICY.delay_s(0, httpx.UnsupportedProtocol("ftp"), jitter=0) is None
 
 
+@pytest.mark.parametrize(("wish", "status"), [("false", 500), ("true", 409)])
+def test_the_server_knows_best_whether_to_try_again(wish: str, status: int) -> None:
+    reply = httpx.Response(status, headers={"x-should-retry": wish})
+    assert (POLICY.delay_s(0, reply, jitter=0) is not None) == (wish == "true")
+
+
 def test_patience_outlasts_a_restart() -> None:
     policy = POLICY.patient
     waits = [policy.backoff_s(i, jitter=0.5) for i in range(policy.max_retries)]
