@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof clean
+.PHONY: bench-record docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof openapi clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-record: $(STAMP) ## Measure what docs/performance.md tells of, on this hos
 
 docs-performance: $(STAMP) ## Write docs/performance.md and the README's figures from docs/benchmarks
 	$(BIN)/lingbot-serve bench report
+
+openapi: $(STAMP) ## Write docs/openapi.json from the routes
+	$(BIN)/python -m deployments.api.export docs/openapi.json
 
 monitoring-proof: $(STAMP) $(CHECKPOINT) ## Show that every panel and rule returns data (needs prometheus)
 	$(BIN)/python -m benchmarks.monitoring_proof

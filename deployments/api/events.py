@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from deployments.api.identity import caller_of
+from deployments.api.openapi import refusals
 from deployments.api.service import VideoService
 from deployments.api.video_body import VideoBody, VideoDeleted
 from deployments.jobs.tables import QUEUED, Job
@@ -142,10 +143,19 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
         service.watch.check_room()
         return told
 
-    @api.get("/v1/videos/{video_id}/events", response_class=EventSourceResponse)
+    @api.get(
+        "/v1/videos/{video_id}/events",
+        response_class=EventSourceResponse,
+        operation_id="video_events",
+        responses={204: {"description": "Its end was told already."}, **refusals(404, 429)},
+    )
     async def events(
         video_id: str, told: Annotated[Mark | None, Depends(start)]
     ) -> AsyncIterator[ServerSentEvent]:
+        """A video's progress: `queued`, `stage`, `step`, and at last `completed` or `failed`, whose
+        data is the video, or `deleted`. `Last-Event-ID` goes on where another stream ended, which
+        it does after some minutes.
+        """
         sightings = service.watch.sightings(video_id)
         max_s = service.config.events.max_stream_s
         async for event in follow(video_id, sightings, told, max_s=max_s):

@@ -1,27 +1,44 @@
 """What monitoring and Kubernetes ask."""
 
 from dataclasses import asdict
+from typing import Literal
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from deployments.api.service import VideoService
+
+
+class NotReady(BaseModel):
+    """Why no video can be made now."""
+
+    status: Literal["not_ready"]
+    reasons: list[str]
 
 
 def add_routes(api: FastAPI, service: VideoService) -> None:
     """Adds the routes about the service itself."""
 
-    @api.get("/healthz")
+    @api.get("/healthz", operation_id="healthz")
     async def healthz() -> dict[str, str]:
+        """Whether the gateway answers."""
         return {"status": "ok"}
 
-    @api.get("/metrics")
+    @api.get(
+        "/metrics",
+        operation_id="metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def metrics() -> Response:
+        """What Prometheus scrapes."""
         return Response(await service.metrics(), media_type=CONTENT_TYPE_LATEST)
 
-    @api.get("/readyz")
+    @api.get("/readyz", operation_id="readyz", responses={503: {"model": NotReady}})
     async def readyz() -> JSONResponse:
+        """Whether a video can be made now, and if not, why."""
         reasons = await service.not_ready()
         if reasons:
             return JSONResponse({"status": "not_ready", "reasons": reasons}, 503)

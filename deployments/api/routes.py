@@ -4,14 +4,17 @@ from fastapi import Depends, FastAPI, Request
 from structlog.contextvars import bind_contextvars
 
 from deployments.api import content, errors, events, probes, videos
+from deployments.api.openapi import DESCRIPTION, VideoApi, refusals
 from deployments.api.service import VideoService
 from deployments.ids import request_id_of
 
 
 def build_api(service: VideoService) -> FastAPI:
     """The HTTP application over a service."""
-    api = FastAPI(
+    api = VideoApi(
         title="lingbot-serve",
+        description=DESCRIPTION,
+        responses=refusals(),
         docs_url="/docs",
         redoc_url=None,
         dependencies=[Depends(_name_in_log)],

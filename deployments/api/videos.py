@@ -10,6 +10,7 @@ from deployments.api.create_body import read_create_body
 from deployments.api.errors import refusal_code
 from deployments.api.identity import caller_of
 from deployments.api.intent import REPLAYED_HEADER, intent_of
+from deployments.api.openapi import create_request, refusals, video_answer
 from deployments.api.service import VideoService
 from deployments.api.video_body import VideoBody, VideoDeleted, VideoList
 from deployments.errors import GatewayError
@@ -31,20 +32,30 @@ _POLL_AFTER_MS = (500, 10_000)
 def add_routes(api: FastAPI, service: VideoService) -> None:
     """Adds `/v1/videos` and what is below it, but for the files."""
 
-    @api.post("/v1/videos")
+    @api.post(
+        "/v1/videos",
+        operation_id="create_video",
+        responses={
+            200: video_answer(created=True),
+            **refusals(400, 413, 415, 422, 429, 503),
+        },
+        openapi_extra=create_request(),
+    )
     async def create(request: Request, response: Response) -> VideoBody:
+        """Asks for a video, which is made later: poll it, or follow its events."""
         accepted = await create_job(request, service)
         if accepted.is_replay:
             response.headers[REPLAYED_HEADER] = "true"
         return await _body(accepted.job, response, service)
 
-    @api.get("/v1/videos")
+    @api.get("/v1/videos", operation_id="list_videos", responses=refusals(400, 404))
     async def page(
         request: Request,
         after: str | None = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         order: Literal["asc", "desc"] = "desc",
     ) -> VideoList:
+        """Your videos in order of creation; `after` is the last one of the page before."""
         jobs, has_more = await service.page(
             caller_of(request), after=after, limit=limit, newest_first=order == "desc"
         )
@@ -56,16 +67,27 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
             has_more=has_more,
         )
 
-    @api.get("/v1/videos/{video_id}")
+    @api.get(
+        "/v1/videos/{video_id}",
+        operation_id="retrieve_video",
+        responses={200: video_answer(), **refusals(404)},
+    )
     async def get(video_id: str, request: Request, response: Response) -> VideoBody:
+        """How far a video is."""
         return await _body(await service.get(video_id, caller_of(request)), response, service)
 
-    @api.post("/v1/videos/{video_id}/cancel")
+    @api.post(
+        "/v1/videos/{video_id}/cancel",
+        operation_id="cancel_video",
+        responses={200: video_answer(), **refusals(404)},
+    )
     async def cancel(video_id: str, request: Request, response: Response) -> VideoBody:
+        """Stops a video after its step; one that is over is answered as it is."""
         return await _body(await service.cancel(video_id, caller_of(request)), response, service)
 
-    @api.delete("/v1/videos/{video_id}")
+    @api.delete("/v1/videos/{video_id}", operation_id="delete_video", responses=refusals(404))
     async def delete(video_id: str, request: Request) -> VideoDeleted:
+        """Stops a video if need be, and removes all of it."""
         await service.delete(video_id, caller_of(request))
         return VideoDeleted(id=video_id)
 
