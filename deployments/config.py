@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from cluster.logs import LogConfig
 from cluster.placement import replica_bundles
 from deployments.gateway_config import GatewayConfig, TracingConfig
+from deployments.keys.settings import listener_problem
 from deployments.pipeline_config import PipelineConfig
 from deployments.settings import Settings
 from model.errors import ConfigurationError
@@ -54,6 +55,13 @@ class ServeConfig(Settings):
             for application, names in _HANDED_DOWN.items()
         }
         return merge({name: given for name, given in below.items() if given}, raw)
+
+    @model_validator(mode="after")
+    def _keys_before_strangers(self) -> "ServeConfig":
+        problem = listener_problem(self.http.host, self.gateway.auth)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
 
     def read_by(self, *, terminal: bool) -> "ServeConfig":
         """The same service with `logging.format: auto` decided: its processes have no terminal.

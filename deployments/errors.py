@@ -2,6 +2,9 @@
 
 LingBotError
 └── GatewayError
+    ├── UnauthenticatedError      no API key, or one that is worth nothing
+    ├── PermissionDeniedError     the API key is not for this
+    ├── QuotaExceededError        the API key has used up what it may
     ├── JobNotFoundError          no such video
     ├── ContentNotReadyError      the video is not finished, or failed
     ├── VariantNotFoundError      this video has no such variant
@@ -34,6 +37,27 @@ class GatewayError(LingBotError):
     """
 
     retry_after_s: float | None = None
+
+
+class UnauthenticatedError(GatewayError):
+    """The request carries no API key, or one that is unknown, expired or revoked."""
+
+
+class PermissionDeniedError(GatewayError):
+    """The API key is not for this."""
+
+
+class QuotaExceededError(GatewayError):
+    """The API key has used up one of its quotas.
+
+    Args:
+        problem: Which one.
+        retry_after_s: When there is room again.
+    """
+
+    def __init__(self, problem: str, *, retry_after_s: float) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
 
 
 class JobNotFoundError(GatewayError):

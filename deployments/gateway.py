@@ -2,12 +2,15 @@
 
 from fastapi import FastAPI
 
+from cluster.logs import get_logger
 from deployments.api.routes import build_api
 from deployments.api.service import VideoService
 from deployments.gateway_config import GatewayConfig
 from deployments.logs import configure_replica_logging
 from deployments.names import GATEWAY
 from deployments.startup import announce
+
+logger = get_logger(__name__)
 
 
 class Gateway:
@@ -22,6 +25,7 @@ class Gateway:
         configure_replica_logging(config.logging, GATEWAY)
         self._drain_timeout_s = config.drain_timeout_s
         announce(GATEWAY)
+        logger.info("auth_configured", mode=config.auth.mode.value)
         self._service = VideoService(config)
         self._service.start()
 

@@ -9,6 +9,7 @@ from deployments.api.event_settings import EventSettings
 from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.artifacts.config import ArtifactSettings
 from deployments.jobs.scheduling import SchedulingConfig
+from deployments.keys.settings import AuthSettings
 from deployments.names import PIPELINE
 from deployments.settings import AbsolutePath, LabelSelector, Settings
 from model.errors import ConfigurationError
@@ -94,6 +95,7 @@ class GatewayConfig(Settings):
         drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
         logging: How the gateway writes its log.
         tracing: Where the traces of its jobs go.
+        auth: Who may call.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
@@ -120,6 +122,7 @@ class GatewayConfig(Settings):
     rollout: str = ""
     logging: LogConfig = LogConfig()
     tracing: TracingConfig = TracingConfig()
+    auth: AuthSettings = AuthSettings()
 
     @model_validator(mode="after")
     def _one_database(self) -> "GatewayConfig":

@@ -74,8 +74,6 @@ class LocalServer:
 def start_local(
     config: ServeConfig,
     *,
-    host: str | None = None,
-    port: int | None = None,
     on_wait: Callable[[list[str]], None] = lambda reasons: None,
     timeout_s: float = 600.0,
 ) -> LocalServer:
@@ -83,8 +81,6 @@ def start_local(
 
     Args:
         config: The whole service.
-        host: Address to listen on instead of the configured one.
-        port: Port to listen on instead of the configured one.
         on_wait: Called about five times a second with what is not ready yet.
         timeout_s: Longest wait.
 
@@ -94,7 +90,7 @@ def start_local(
         StartupError: The address is taken, or a deployment failed or was not ready in time;
             nothing is left running.
     """
-    host, port = host or config.http.host, port or config.http.port
+    host, port = config.http.host, config.http.port
     _check_address(host, port)
     check_checkpoint(config.pipeline)
     try:

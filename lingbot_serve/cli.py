@@ -44,10 +44,11 @@ def serve(
     gang_size: options.GangSize = None,
     host: options.Host = None,
     port: options.Port = None,
+    auth: options.Auth = None,
 ) -> None:
     """Serve /v1/videos until Ctrl-C or SIGTERM; running clips are finished first."""
     flags = ServerFlags(
-        config=config, checkpoint=checkpoint, gang_size=gang_size, host=host, port=port
+        config=config, checkpoint=checkpoint, gang_size=gang_size, host=host, port=port, auth=auth
     )
     with errors_as_exit_codes():
         serve_until_stopped(read_settings(flags), _console())

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from deployments.keys.settings import AuthMode
 from lingbot_serve.client.inputs import CameraFiles, VideoOptions
 from lingbot_serve.client.sync import Client, Job
 from lingbot_serve.errors import ClientError
@@ -68,7 +69,13 @@ def generate_embedded(flags: ServerFlags, wish: Wish, outputs: Outputs, console:
     """
     outputs.make_folders()
     with TemporaryDirectory(prefix="lingbot-serve-") as folder:
-        own = replace(flags, port=free_port(), data_dir=Path(folder))
+        own = replace(
+            flags,
+            host="127.0.0.1",
+            auth=AuthMode.OFF,
+            port=free_port(),
+            data_dir=Path(folder),
+        )
         cluster = running_cluster(read_settings(own), console, drain_timeout_s=DRAIN_TIMEOUT_S)
         with cluster as address, Client(address) as client:
             _generate(client, wish, outputs, console, _deleted_on_failure)

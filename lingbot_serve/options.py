@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.keys.settings import AuthMode
 from lingbot_serve.client.requests import API_KEY_VARIABLE
 from model.types import Solver
 
@@ -122,6 +123,13 @@ ShardingName = Annotated[
     ),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", rich_help_panel=CLUSTER)]
+Auth = Annotated[
+    AuthMode | None,
+    typer.Option(
+        help="Whether calls need an API key; auto: no, and only this machine can call.",
+        rich_help_panel=CLUSTER,
+    ),
+]
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="To listen on.", rich_help_panel=CLUSTER)
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deployments.config import ServeConfig, explain
+from deployments.keys.settings import AuthMode
 from model.errors import ConfigurationError
 
 Settings = dict[str, object]
@@ -23,6 +24,7 @@ class ServerFlags:
         ulysses: Ranks that share one sequence; divides `gang_size`.
         sharding: Whether the ranks split the weights.
         host: Address to listen on.
+        auth: Whether calls need an API key.
         port: Port to listen on.
         data_dir: Folder of jobs and results.
     """
@@ -33,6 +35,7 @@ class ServerFlags:
     ulysses: int | None = None
     sharding: str | None = None
     host: str | None = None
+    auth: AuthMode | None = None
     port: int | None = None
     data_dir: Path | None = None
 
@@ -51,7 +54,7 @@ def read_settings(flags: ServerFlags) -> ServeConfig:
     denoiser = _given(gang=gang or None)
     overrides = _given(
         pipeline=_given(checkpoint=flags.checkpoint, denoiser=denoiser or None) or None,
-        gateway=_given(data_dir=flags.data_dir) or None,
+        gateway=_given(data_dir=flags.data_dir, auth=_given(mode=flags.auth) or None) or None,
         http=_given(host=flags.host, port=flags.port) or None,
     )
     if flags.config is not None:

@@ -26,9 +26,12 @@ from deployments.errors import (
     JobFailedError,
     JobNotFoundError,
     MediaTypeError,
+    PermissionDeniedError,
     PipelineUnavailableError,
     QueueFullError,
     TooManyStreamsError,
+    QuotaExceededError,
+    UnauthenticatedError,
     VariantNotFoundError,
     WaitTooLongError,
 )
@@ -42,6 +45,8 @@ _INTERNAL = "the server failed on this request; the x-request-id finds it in the
 # First match wins, so a kind stands before its base.
 _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidInputError, 400, "invalid_value"),
+    (UnauthenticatedError, 401, "invalid_api_key"),
+    (PermissionDeniedError, 403, "permission_denied"),
     (JobNotFoundError, 404, "video_not_found"),
     (VariantNotFoundError, 404, "variant_not_found"),
     (ArtifactMissingError, 404, "file_missing"),
@@ -51,6 +56,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (MediaTypeError, 415, "unsupported_media_type"),
     (IdempotencyMismatchError, 422, "idempotency_mismatch"),
     (WaitTooLongError, 429, "queue_wait_too_long"),
+    (QuotaExceededError, 429, "quota_exceeded"),
     (QueueFullError, 429, "queue_full"),
     (TooManyStreamsError, 429, "too_many_streams"),
     (DrainingError, 503, "draining"),
@@ -147,6 +153,8 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     if isinstance(error, (ContentNotReadyError, JobFailedError)):
         # The stock client repeats what was in conflict or failed, at once: to no avail here.
         return {"x-should-retry": "false"}
+    if status == 401:
+        return {"www-authenticate": 'Bearer realm="lingbot-serve"'}
     if status not in (429, 503):
         return {}
     known_s = error.retry_after_s if isinstance(error, GatewayError) else None

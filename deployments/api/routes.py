@@ -7,6 +7,7 @@ from deployments.api import content, errors, events, probes, videos
 from deployments.api.openapi import DESCRIPTION, VideoApi, refusals
 from deployments.api.service import VideoService
 from deployments.ids import request_id_of
+from deployments.keys.rates import RateHeaders
 
 
 def build_api(service: VideoService) -> FastAPI:
@@ -17,8 +18,9 @@ def build_api(service: VideoService) -> FastAPI:
         responses=refusals(),
         docs_url="/docs",
         redoc_url=None,
-        dependencies=[Depends(_name_in_log)],
+        dependencies=[Depends(_name_in_log), Depends(service.authentication)],
     )
+    api.add_middleware(RateHeaders)
     errors.install(api)
     videos.add_routes(api, service)
     events.add_routes(api, service)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
 from deployments.api.admission import admit, new_job
+from deployments.api.authentication import Authentication
 from deployments.api.create_body import CreateBody
 from deployments.api.identity import Caller
 from deployments.artifacts.files import TENSORS, VARIANTS, VIDEO, StoredFile
@@ -38,6 +39,8 @@ from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, Job
 from deployments.jobs.watch import Watch
+from deployments.keys.charge import Charge
+from deployments.keys.store import KeyStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.tracing import Tracing
@@ -72,6 +75,7 @@ class VideoService:
         )
         self.watch = Watch(engine, self._forecast.of, max_watchers=config.events.max_streams)
         self._repeats = Repeats(engine, window_s=config.repeat_window_s)
+        self.authentication = Authentication(KeyStore(engine), config.auth)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
@@ -128,6 +132,7 @@ class VideoService:
             InvalidInputError: A field is wrong.
             IdempotencyMismatchError: Its key stands for another request.
             QueueFullError: Too many jobs wait.
+            QuotaExceededError: The caller's key has used up what it may.
             DrainingError: No new jobs are taken.
             PipelineUnavailableError: The prompt cannot be checked yet.
         """
@@ -163,7 +168,7 @@ class VideoService:
         Raises:
             JobNotFoundError: There is none of this id, or it is somebody else's.
         """
-        return await asyncio.to_thread(self._store.get, job_id, key_id=caller.key_id)
+        return await asyncio.to_thread(self._store.get, job_id, key_id=caller.sees)
 
     async def outlooks(self, *jobs: Job) -> Mapping[str, Outlook]:
         """Place in the queue and time left of those jobs that are not over, by their ids."""
@@ -179,7 +184,7 @@ class VideoService:
         """
         return await asyncio.to_thread(
             self._store.page,
-            key_id=caller.key_id,
+            key_id=caller.sees,
             after=after,
             limit=limit,
             newest_first=newest_first,
@@ -276,8 +281,14 @@ class VideoService:
         job = new_job(admitted, self.config.model_name)
         job.origin, job.key_id = origin, caller.key_id
         job.idempotency_key, job.request_hash = intent.key, intent.request_hash
-        await self._intake.submit(job, admitted.request)
+        await self._intake.submit(job, admitted.request, await self._charge(caller))
         return await self.get(job.id, caller)
+
+    async def _charge(self, caller: Caller) -> Charge:
+        if caller.quotas.gpu_seconds_per_day is None:
+            return Charge(caller.quotas)
+        facts = await self._pipeline.denoiser_facts()
+        return Charge(caller.quotas, gpus_per_gang=1 if facts is None else facts.ranks)
 
     async def _cancel(self, job_id: str) -> None:
         if await asyncio.to_thread(self._store.cancel, job_id):

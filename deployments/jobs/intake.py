@@ -7,10 +7,16 @@ from sqlalchemy.exc import IntegrityError
 
 from cluster.logs import get_logger
 from deployments.artifacts.store import ArtifactStore
-from deployments.errors import DrainingError, QueueFullError, RepeatedError
+from deployments.errors import (
+    DrainingError,
+    QueueFullError,
+    QuotaExceededError,
+    RepeatedError,
+)
 from deployments.jobs.forecast import Forecast
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
+from deployments.keys.charge import Charge
 from deployments.messages import GenerateRequest
 
 logger = get_logger(__name__)
@@ -67,10 +73,16 @@ class Intake:
                 retry_after_s=await asyncio.to_thread(self._forecast.frees_up_in_s),
             )
 
-    async def submit(self, job: Job, request: GenerateRequest) -> None:
+    async def submit(self, job: Job, request: GenerateRequest, charge: Charge) -> None:
         """Writes a job.
 
+        Args:
+            job: The job.
+            request: Its inputs.
+            charge: What it takes from its key's quotas.
+
         Raises:
+            QuotaExceededError: One of them is used up.
             DrainingError: The gateway is about to stop.
             QueueFullError: As many jobs wait as may, or it would wait too long.
             RepeatedError: There is a job of this owner and idempotency key.
@@ -78,21 +90,24 @@ class Intake:
         await self.check_open()
         await asyncio.to_thread(self._forecast.admit, job)
         # Shielded: a client that leaves now must not leave inputs without a job.
-        await asyncio.shield(asyncio.ensure_future(self._write(job, request)))
+        await asyncio.shield(asyncio.ensure_future(self._write(job, request, charge)))
         self._on_new()
 
-    async def _write(self, job: Job, request: GenerateRequest) -> None:
+    async def _write(self, job: Job, request: GenerateRequest, charge: Charge) -> None:
         self._num_admitting += 1
         try:
             await asyncio.to_thread(self._artifacts.write_request, request)
-            await asyncio.to_thread(self._add, job)
+            await asyncio.to_thread(self._add, job, charge)
             logger.info("job_accepted", **job.size)
         finally:
             self._num_admitting -= 1
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: Job, charge: Charge) -> None:
         try:
-            self._store.add(job)
+            self._store.add(job, charge)
+        except QuotaExceededError:
+            self._artifacts.delete(job.id)
+            raise
         except IntegrityError as error:  # decided by the index, over all gateways
             self._artifacts.delete(job.id)
             if _KEY_COLUMN not in str(error.orig):

@@ -9,6 +9,7 @@ from deployments.errors import JobNotFoundError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 from deployments.jobs.queue import lock_places, tags_of
 from deployments.jobs.tables import FAILED, IN_PROGRESS, QUEUED, Job
+from deployments.keys.charge import Charge
 
 
 class JobStore:
@@ -24,10 +25,20 @@ class JobStore:
         self._engine = engine
         self._session = sessionmaker(engine, expire_on_commit=False)
 
-    def add(self, job: Job) -> None:
-        """Writes a new job, in its place in the queue."""
+    def add(self, job: Job, charge: Charge | None = None) -> None:
+        """Writes a new job, in its place in the queue.
+
+        Args:
+            job: The job.
+            charge: What it takes from its key's quotas.
+
+        Raises:
+            QuotaExceededError: One of them is used up.
+        """
         with self._session.begin() as session:
             lock_places(session)
+            if charge is not None:
+                charge.book(session, job)
             tags = tags_of(session, job, time.time())
             job.fair_start, job.order_tag = tags.start, tags.order
             session.add(job)
@@ -46,12 +57,12 @@ class JobStore:
             return _find(session, job_id, key_id)
 
     def page(
-        self, *, key_id: str, after: str | None, limit: int, newest_first: bool
+        self, *, key_id: str | None, after: str | None, limit: int, newest_first: bool
     ) -> tuple[list[Job], bool]:
         """Somebody's jobs in order of creation.
 
         Args:
-            key_id: Whose.
+            key_id: Whose; None takes everybody's.
             after: Id of the last job of the page before.
             limit: Most jobs to return.
             newest_first: Direction.
@@ -63,7 +74,9 @@ class JobStore:
             JobNotFoundError: `after` names none of these jobs.
         """
         with self._session() as session:
-            query = select(Job).where(Job.key_id == key_id).limit(limit + 1)
+            query = select(Job).limit(limit + 1)
+            if key_id is not None:
+                query = query.where(Job.key_id == key_id)
             query = query.order_by(Job.number.desc() if newest_first else Job.number)
             if after is not None:
                 number = _find(session, after, key_id).number

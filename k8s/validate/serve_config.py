@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from deployments.config import explain
 from deployments.gateway_config import GatewayConfig
+from deployments.keys.settings import AuthMode
 from deployments.pipeline_config import PipelineConfig
 from k8s.validate.manifests import HEAD, Manifests, Object, Pods, title
 
@@ -108,6 +109,8 @@ def _argument_faults(arguments: BaseModel, manifests: Manifests) -> Iterator[str
             yield from _path_faults(pods, "checkpoint", checkpoint, writable=False)
         yield from _weights_faults(checkpoint, manifests)
     if isinstance(arguments, GatewayConfig):
+        if arguments.auth.mode is AuthMode.AUTO:
+            yield "serveConfigV2 gateway.auth.mode: is auto where others reach it; set required or off"
         if arguments.database_url and make_url(arguments.database_url).password:
             yield "serveConfigV2 gateway.database_url: has a password: use database_url_file"
         for pods in _may_run(arguments.label_selector, manifests):

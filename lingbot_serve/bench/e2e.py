@@ -18,6 +18,7 @@ from rich.console import Console
 
 from cluster.config import GangConfig
 from deployments.config import ServeConfig
+from deployments.keys.settings import AuthMode
 from deployments.pipeline_config import PipelineConfig, VAEStageConfig
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.dit import run_dit
@@ -93,7 +94,13 @@ def run_e2e(settings: E2eSettings, origin: Origin, console: Console) -> tuple[E2
         LingBotError: The service did not start, or the clip failed.
     """
     with tempfile.TemporaryDirectory(prefix="lingbot-bench-") as folder:
-        own = replace(settings.flags, port=free_port(), data_dir=Path(folder) / "data")
+        own = replace(
+            settings.flags,
+            host="127.0.0.1",
+            auth=AuthMode.OFF,
+            port=free_port(),
+            data_dir=Path(folder) / "data",
+        )
         config = read_settings(own)
         parts = measure_parts(config.pipeline, settings, origin)
         console.print(f"forward {parts.forward.seconds:.4f} s, encode {parts.encode_s:.3f} s")

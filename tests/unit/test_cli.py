@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from deployments.keys.settings import AuthMode
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.settings import ServerFlags, free_port, read_settings
@@ -78,13 +79,32 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
         "http: {port: 9000}\n"
     )
     settings = read_settings(
-        ServerFlags(config=file, gang_size=4, sharding="per_block", host="0.0.0.0")
+        ServerFlags(
+            config=file,
+            gang_size=4,
+            sharding="per_block",
+            host="0.0.0.0",
+            auth=AuthMode.REQUIRED,
+        )
     )
     assert settings.pipeline.checkpoint == Path("/weights")
     assert settings.pipeline.denoiser.gang.size == 4
     assert settings.pipeline.denoiser.gang.cpus_per_rank == 0.5
     assert settings.pipeline.denoiser.gang.sharding == "per_block"
     assert (settings.http.host, settings.http.port) == ("0.0.0.0", 9000)
+
+
+def test_a_public_address_without_keys_is_refused(tmp_path: Path) -> None:
+    arguments = ["serve", "--checkpoint", str(tmp_path), "--host", "0.0.0.0"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    for part in (
+        "http.host",
+        "gateway.auth.mode (--auth)",
+        "required",
+        "lingbot-serve keys create",
+    ):
+        assert part in result.output
 
 
 def test_settings_without_a_checkpoint_are_refused() -> None:

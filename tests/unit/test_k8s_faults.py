@@ -294,6 +294,7 @@ def change_config(name: str, change: str, value: object) -> Manifests:
         (check_serve_config, "one-node", f"{PIPELINE}/args/text_encodr", {}, "text_encodr"),
         (check_serve_config, "one-node", f"{PIPELINE}/args/checkpoint", "/w", "on none of its"),
         (check_serve_config, "one-node", f"{GATEWAY}/args/data_dir", "/data", "on none of its"),
+        (check_serve_config, "one-node", f"{GATEWAY}/args/auth", {"mode": "auto"}, "auth.mode"),
         (
             check_serve_config,
             "one-node",

@@ -1,0 +1,169 @@
+"""The real API over a real database, with keys: what each may do, and what is hidden from whom."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from deployments.api.authentication import OPEN_PATHS
+from deployments.api.routes import build_api
+from deployments.api.service import VideoService
+from deployments.gateway_config import GatewayConfig
+from deployments.jobs.database import open_database
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import COMPLETED, Job
+from deployments.keys.rights import Quotas, Scope
+from deployments.keys.secret import new_secret
+from deployments.keys.settings import AuthMode, AuthSettings
+from deployments.keys.store import KeyStore
+
+
+@dataclass(frozen=True)
+class Door:
+    """An API that asks for keys, and what lies behind it."""
+
+    client: TestClient
+    keys: KeyStore
+    jobs: JobStore
+    config: GatewayConfig
+
+    def new_key(self, name: str, *scopes: Scope, **quotas: int) -> tuple[str, dict[str, str]]:
+        """Id and headers of a new key."""
+        new = self.keys.create(
+            name, scopes=scopes or (Scope.READ, Scope.WRITE), quotas=Quotas(**quotas)
+        )
+        return new.record.key.id, {"authorization": f"Bearer {new.secret.text}"}
+
+    def add_video(self, name: str, key_id: str) -> None:
+        """A finished video."""
+        self.jobs.add(
+            Job(
+                id=name,
+                key_id=key_id,
+                status=COMPLETED,
+                model="m",
+                prompt="p",
+                width=96,
+                height=64,
+                num_frames=17,
+                seed="1",
+                num_inference_steps=3,
+            )
+        )
+        folder = self.config.data_dir / "videos" / name
+        folder.mkdir(parents=True)
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    auth = AuthSettings(mode=AuthMode.REQUIRED, cache_s=0)
+    config = GatewayConfig(data_dir=tmp_path, auth=auth)
+    engine = open_database(config.store_url())
+    service = VideoService(config)
+    with TestClient(build_api(service), raise_server_exceptions=False) as client:
+        yield Door(client, KeyStore(engine), JobStore(engine), config)
+    service.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer unused", "Basic YTpi", f"Bearer {new_secret().text}"]
+)
+def test_without_a_good_key_nobody_gets_in(door: Door, header: str | None) -> None:
+    headers = {} if header is None else {"authorization": header}
+    for method, path in (("GET", "/v1/videos"), ("POST", "/v1/videos"), ("DELETE", "/v1/videos/v")):
+        reply = door.client.request(method, path, headers=headers)
+        assert reply.status_code == 401
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+        assert reply.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_every_route_but_the_probes_is_closed(door: Door) -> None:
+    assert door.client.get("/healthz").status_code == 200
+    paths = door.client.get("/openapi.json").json()["paths"]
+    assert paths.keys() >= OPEN_PATHS == {"/healthz", "/readyz", "/metrics"}
+    closed = {path: methods for path, methods in paths.items() if path not in OPEN_PATHS}
+    routes = [(method, path) for path, methods in closed.items() for method in methods]
+    assert len(routes) >= 6
+    answers = {
+        (method, path): door.client.request(method, path.replace("{video_id}", "v")).status_code
+        for method, path in routes
+    }
+    assert set(answers.values()) == {401}, answers
+
+
+def test_a_scope_that_is_missing_is_named(door: Door) -> None:
+    _, reader = door.new_key("reader", Scope.READ)
+    _, writer = door.new_key("writer", Scope.WRITE)
+    assert door.client.get("/v1/videos", headers=reader).status_code == 200
+    for method, path, headers, scope in (
+        ("POST", "/v1/videos", reader, "videos:write"),
+        ("DELETE", "/v1/videos/v", reader, "videos:write"),
+        ("GET", "/v1/videos", writer, "videos:read"),
+    ):
+        reply = door.client.request(method, path, headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (403, "permission_denied")
+        assert scope in reply.json()["error"]["message"]
+
+
+def test_an_admin_sees_everybodys_videos(door: Door) -> None:
+    alice, _ = door.new_key("alice")
+    _, admin = door.new_key("operator", Scope.ADMIN)
+    door.add_video("hers", alice)
+    listed = door.client.get("/v1/videos", headers=admin).json()["data"]
+    assert [video["id"] for video in listed] == ["hers"]
+    assert door.client.delete("/v1/videos/hers", headers=admin).status_code == 200
+
+
+def test_a_revoked_key_is_refused_once_it_is_read_again(door: Door) -> None:
+    key_id, headers = door.new_key("studio")
+    assert door.client.get("/v1/videos", headers=headers).status_code == 200
+    door.keys.revoke(key_id)
+    assert door.client.get("/v1/videos", headers=headers).status_code == 401
+
+
+def test_requests_beyond_the_rate_are_put_off(door: Door) -> None:
+    _, headers = door.new_key("eager", requests_per_minute=2)
+    _, other = door.new_key("calm", requests_per_minute=1000)
+    replies = [door.client.get("/v1/videos", headers=headers) for _ in range(4)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429, 429]
+    remaining = [r.headers["x-ratelimit-remaining-requests"] for r in replies]
+    assert remaining == ["1", "0", "0", "0"]
+    assert replies[0].headers["x-ratelimit-limit-requests"] == "2"
+    assert replies[2].json()["error"]["code"] == "quota_exceeded"
+    assert 1 <= int(replies[2].headers["retry-after"]) <= 120
+    assert door.client.get("/v1/videos", headers=other).status_code == 200
+
+
+def test_errors_carry_the_rate_too(door: Door) -> None:
+    _, headers = door.new_key("calm", requests_per_minute=1000)
+    reply = door.client.get("/v1/videos/none", headers=headers)
+    assert reply.status_code == 404
+    assert reply.headers["x-ratelimit-remaining-requests"] == "999"
+    assert reply.headers["x-ratelimit-reset-requests"].endswith("s")
+
+
+def test_a_key_that_is_remembered_costs_no_question(tmp_path: Path) -> None:
+    config = GatewayConfig(data_dir=tmp_path, auth=AuthSettings(mode=AuthMode.REQUIRED, cache_s=60))
+    engine = open_database(config.store_url())
+    keys, service = KeyStore(engine), VideoService(config)
+    new = keys.create("studio")
+    headers = {"authorization": f"Bearer {new.secret.text}"}
+    with TestClient(build_api(service)) as client:
+        assert client.get("/v1/videos", headers=headers).status_code == 200
+        keys.revoke(new.record.key.id)
+        assert client.get("/v1/videos", headers=headers).status_code == 200
+    service.close()
+    engine.dispose()
+
+
+def test_without_keys_everybody_is_the_same(tmp_path: Path) -> None:
+    service = VideoService(GatewayConfig(data_dir=tmp_path))
+    with TestClient(build_api(service)) as client:
+        for headers in ({}, {"authorization": "Bearer unused"}):
+            reply = client.get("/v1/videos", headers=headers)
+            assert reply.status_code == 200
+            assert "x-ratelimit-limit-requests" not in reply.headers
+    service.close()
