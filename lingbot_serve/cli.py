@@ -14,6 +14,7 @@ from lingbot_serve.client.inputs import CameraFiles, VideoOptions
 from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.generate import Outputs, Wish, generate_embedded, generate_remote
 from lingbot_serve.jobs.command import app as jobs_app
+from lingbot_serve.keys.command import app as keys_app
 from lingbot_serve.models.command import app as models_app
 from lingbot_serve.planning.command import plan
 from lingbot_serve.serve import serve_until_stopped
@@ -34,6 +35,8 @@ app = typer.Typer(
 app.command(epilog=EPILOG)(plan)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
+
 app.add_typer(bench_app, name="bench")
 
 

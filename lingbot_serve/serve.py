@@ -11,6 +11,7 @@ from types import FrameType
 from rich.console import Console
 
 from deployments.config import ServeConfig
+from deployments.keys.settings import AuthMode
 
 
 @contextmanager
@@ -58,10 +59,21 @@ def serve_until_stopped(config: ServeConfig, console: Console) -> None:
     longest_s = config.pipeline.longest_clip_s
     with running_cluster(config, console, drain_timeout_s=longest_s) as address:
         print(f"serving on {address}", flush=True)
+        console.print(_who_may_call(config))
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             console.print("finishing the running clips; Ctrl-C again leaves them to the next start")
+
+
+def _who_may_call(config: ServeConfig) -> str:
+    match config.gateway.auth.mode:
+        case AuthMode.REQUIRED:
+            return "calls need an API key: lingbot-serve keys create"
+        case AuthMode.OFF:
+            return f"calls need no API key: whoever reaches {config.http.host} may make clips"
+        case AuthMode.AUTO:
+            return "calls need no API key, and only this machine can call"
 
 
 @contextmanager

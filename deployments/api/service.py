@@ -133,6 +133,7 @@ class VideoService:
             IdempotencyMismatchError: Its key stands for another request.
             QueueFullError: Too many jobs wait.
             QuotaExceededError: The caller's key has used up what it may.
+            PermissionDeniedError: It does not allow this priority.
             DrainingError: No new jobs are taken.
             PipelineUnavailableError: The prompt cannot be checked yet.
         """
@@ -275,6 +276,7 @@ class VideoService:
     async def _submit(
         self, body: CreateBody, ids: JobIds, caller: Caller, intent: Intent, origin: str
     ) -> Job:
+        caller.check_priority(body.fields.priority)
         await self._intake.check_open()
         admitted = await asyncio.to_thread(admit, body, self.config, ids)
         await self._check_prompts(body, admitted.request)

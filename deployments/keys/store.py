@@ -61,7 +61,7 @@ class KeyStore:
             expires_at: Unix time after which it is worth nothing; None means never.
         """
         key = ApiKey(
-            id=f"key_{uuid4().hex}",
+            id=f"key_{uuid4().hex[:16]}",
             name=name,
             scopes=sorted({scope.value for scope in scopes}),
             expires_at=expires_at,

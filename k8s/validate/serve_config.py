@@ -110,7 +110,7 @@ def _argument_faults(arguments: BaseModel, manifests: Manifests) -> Iterator[str
         yield from _weights_faults(checkpoint, manifests)
     if isinstance(arguments, GatewayConfig):
         if arguments.auth.mode is AuthMode.AUTO:
-            yield "serveConfigV2 gateway.auth.mode: is auto where others reach it; set required or off"
+            yield "serveConfigV2 gateway.auth.mode: is auto, but others reach it: required or off"
         if arguments.database_url and make_url(arguments.database_url).password:
             yield "serveConfigV2 gateway.database_url: has a password: use database_url_file"
         for pods in _may_run(arguments.label_selector, manifests):
