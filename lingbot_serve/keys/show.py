@@ -13,6 +13,8 @@ from rich.table import Table
 from deployments.keys.store import KeyRecord, NewKey
 from deployments.keys.tables import ApiKey
 
+# Of what is piped, where nothing should be cut.
+_WIDTH = 200
 _SHOWN = (
     "id",
     "name",
@@ -83,7 +85,10 @@ def print_table(records: Iterable[KeyRecord]) -> None:
         prefixes = " ".join(f"{row.prefix}…" for row in record.secrets)
         times = (_time(key.created_at), _time(key.last_used_at))
         table.add_row(key.id, key.name, _state(key), prefixes, " ".join(key.scopes), *times)
-    Console(highlight=False, soft_wrap=True, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table)
 
 
 def _state(key: ApiKey) -> str:
