@@ -8,6 +8,7 @@ from rich.console import Console
 
 from deployments.serve_config import serve_config
 from lingbot_serve import options, simulate_options
+from lingbot_serve.artifacts.command import app as artifacts_app
 from lingbot_serve.bench.commands import app as bench_app
 from lingbot_serve.canary import send_canary
 from lingbot_serve.client.inputs import CameraFiles, VideoOptions
@@ -36,7 +37,7 @@ app.command(epilog=EPILOG)(plan)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
-
+app.add_typer(artifacts_app, name="artifacts")
 app.add_typer(bench_app, name="bench")
 
 

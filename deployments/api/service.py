@@ -15,10 +15,13 @@ from deployments.api.admission import admit, new_job
 from deployments.api.authentication import Authentication
 from deployments.api.create_body import CreateBody
 from deployments.api.identity import Caller
+from deployments.artifacts.collecting import Collecting
+from deployments.artifacts.collector import Collector
 from deployments.artifacts.files import TENSORS, VARIANTS, VIDEO, StoredFile
 from deployments.artifacts.objects import Objects
 from deployments.artifacts.store import ArtifactStore
 from deployments.errors import (
+    ArtifactStoreError,
     ContentExpiredError,
     ContentNotReadyError,
     JobFailedError,
@@ -68,6 +71,9 @@ class VideoService:
         )
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
+        self._collecting = Collecting(
+            Collector(engine, self.objects), interval_s=config.artifacts.collect_interval_s
+        )
         self._forecast = Forecast(
             engine,
             max_in_progress=lambda: self._runner.max_in_progress,
@@ -109,6 +115,7 @@ class VideoService:
         """Begins to claim jobs, those of earlier gateways first."""
         self._runner.start()
         self._hand_over.start()
+        self._collecting.start()
 
     async def create(
         self,
@@ -214,7 +221,10 @@ class VideoService:
         if not job.is_over:
             self._metrics.cancel(job, time.time())
         await self._runner.drop(job_id)
-        await asyncio.to_thread(self._artifacts.delete, job_id)
+        try:
+            await asyncio.to_thread(self._artifacts.delete, job_id)
+        except ArtifactStoreError:  # the video is gone for its owner; the collector finds the rest
+            logger.warning("job_files_left", job_id=job_id)
 
     async def content(
         self, job_id: str, variant: str, caller: Caller
