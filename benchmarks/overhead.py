@@ -19,9 +19,10 @@ import torch
 from ray import serve
 
 from benchmarks.report import median_and_p95_ms, write_report
-from deployments.api.uploads import decode_image
 from deployments.config import ServeConfig
 from deployments.ids import JobIds
+from deployments.images.decode import decode_image
+from deployments.images.decoder import as_array
 from deployments.launch import start_local
 from deployments.messages import GenerateRequest
 from deployments.names import PIPELINE
@@ -98,7 +99,7 @@ def measure(config: ServeConfig, url: str, num_requests: int) -> Times:
             ids=JobIds(prompt),
             prompt=prompt,
             negative_prompt=NEGATIVE_PROMPT,
-            image=decode_image(image, max_pixels=10**6),
+            image=as_array(decode_image(image, max_pixels=10**6)),
             camera=None,
             shape=VideoShape(num_frames=defaults.num_frames, height=64, width=96),
             sampler=SamplerSettings(num_inference_steps=defaults.num_inference_steps),

@@ -23,6 +23,7 @@ from deployments.text_encoder import TextEncoderStage
 from deployments.vae_decoder import VAEDecoderStage
 from deployments.vae_encoder import VAEEncoderStage
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
+from model.checkpoint.manifest import check_manifest
 from model.config import DiTConfig, read_dit_config
 from model.errors import CheckpointError
 from model.verify import verify_weights
@@ -104,9 +105,11 @@ def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig
     """Holds a configuration against its checkpoint, before anything is started.
 
     Raises:
-        CheckpointError: A file is missing or does not fit; the message lists all faults.
+        CheckpointError: A file is missing, does not fit, or is not that of the manifest; the
+            message lists all faults.
         ConfigurationError: The Ulysses degree does not divide the DiT's heads.
     """
+    check_manifest(config.checkpoint, config.manifest)
     paths = locate_checkpoint(config.checkpoint)
     dit = read_dit_config(paths)
     dit.check_ulysses_degree(config.denoiser.gang.ulysses_degree)

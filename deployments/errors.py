@@ -9,6 +9,7 @@ LingBotError
     ├── ContentNotReadyError      the video is not finished, or failed
     ├── VariantNotFoundError      this video has no such variant
     ├── BodyTooLargeError         the request body exceeds the limit
+    ├── BodyTooSlowError          the request body does not come in time
     ├── MediaTypeError            neither JSON nor multipart
     ├── IdempotencyMismatchError  a key was sent again, with another request
     ├── RepeatedError             another request has made the job meanwhile
@@ -74,6 +75,10 @@ class VariantNotFoundError(GatewayError):
 
 class BodyTooLargeError(GatewayError):
     """The request body exceeds the configured limit."""
+
+
+class BodyTooSlowError(GatewayError):
+    """The request body takes longer than the configured limit."""
 
 
 class MediaTypeError(GatewayError):

@@ -8,6 +8,7 @@ from cluster.logs import LogConfig
 from deployments.api.event_settings import EventSettings
 from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.artifacts.config import ArtifactSettings
+from deployments.images.config import FetchConfig
 from deployments.jobs.scheduling import SchedulingConfig
 from deployments.keys.settings import AuthSettings
 from deployments.names import PIPELINE
@@ -40,6 +41,7 @@ class Limits(Settings):
         max_prompt_tokens: Tokens of a prompt; the model attends 512.
         max_poses: Rows of a camera path.
         max_body_bytes: Bytes of a request body.
+        body_timeout_s: How long a request body may take to come in.
         max_image_pixels: Pixels of the uploaded image, read off its header.
         max_queued_jobs: Jobs that wait; one more is told to come back.
     """
@@ -50,6 +52,7 @@ class Limits(Settings):
     max_prompt_tokens: int = Field(default=512, ge=1)
     max_poses: int = Field(default=4096, ge=1)
     max_body_bytes: int = Field(default=32 * 2**20, ge=2**10)
+    body_timeout_s: float = Field(default=60.0, gt=0)
     max_image_pixels: int = Field(default=40_000_000, ge=256)
     max_queued_jobs: int = Field(default=64, ge=1)
 
@@ -79,6 +82,7 @@ class GatewayConfig(Settings):
         defaults: Overrides of the preset.
         limits: The most that a request may ask for.
         scheduling: Which jobs are taken into the queue.
+        fetch: Whether images are fetched from addresses that requests name.
         max_concurrent_jobs: Jobs handed to the pipeline at once; None follows the gangs that run:
             two for each, one that encodes and one that decodes keep every stage busy.
         pipeline: Name of the Serve application that makes the clips.
@@ -107,6 +111,7 @@ class GatewayConfig(Settings):
     defaults: GenerationOverrides = GenerationOverrides()
     limits: Limits = Limits()
     scheduling: SchedulingConfig = SchedulingConfig()
+    fetch: FetchConfig = FetchConfig()
     max_concurrent_jobs: int | None = Field(default=None, ge=1)
     pipeline: str = PIPELINE
     num_replicas: int = Field(default=1, ge=1)

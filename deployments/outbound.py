@@ -133,7 +133,7 @@ class OutboundClient:
                 raise OutboundFailedError(
                     f"gave no whole answer in {self._settings.timeout_s:g} s"
                 ) from error
-            except httpx.InvalidURL as error:
+            except (httpx.InvalidURL, UnicodeError) as error:
                 raise OutboundRefusedError("is no valid URL") from error
             except httpx.TooManyRedirects as error:
                 raise OutboundFailedError(f"redirects more than {_MAX_REDIRECTS} times") from error

@@ -8,6 +8,7 @@ from autoscaling.config import GangScaling, StageScaling
 from cluster.config import GangConfig
 from cluster.logs import LogConfig
 from deployments.settings import AbsolutePath, LabelSelector, Settings
+from model.checkpoint.manifest import ManifestCheck
 
 
 class StageConfig(Settings):
@@ -90,6 +91,8 @@ class PipelineConfig(Settings):
 
     Args:
         checkpoint: Directory in the published or diffusers' layout, the same path on every node.
+        manifest: How much of it is held against its manifest at the start: "off", "sizes" (no time
+            at all), or "content", which reads everything once more and wants a manifest.
         text_encoder: The T5 stage.
         image_encoder: The CLIP stage; unused where the checkpoint has no image branch.
         vae_encoder: The stage that encodes the first frame.
@@ -103,6 +106,7 @@ class PipelineConfig(Settings):
     """
 
     checkpoint: AbsolutePath
+    manifest: ManifestCheck = ManifestCheck.SIZES
     text_encoder: StageConfig = StageConfig()
     image_encoder: StageConfig = StageConfig()
     vae_encoder: VAEStageConfig = VAEStageConfig()

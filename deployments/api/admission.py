@@ -3,13 +3,14 @@
 import secrets
 import time
 from dataclasses import dataclass
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
 
 from deployments.api.create_body import CreateBody
 from deployments.api.schema import CameraBody, Priority, VideoCreate
-from deployments.api.uploads import decode_image, decode_npy, image_bytes
+from deployments.api.uploads import decode_npy
 from deployments.gateway_config import GatewayConfig, Limits
 from deployments.ids import JobIds
 from deployments.jobs.tables import Job
@@ -19,6 +20,8 @@ from model.geometry import check_camera, resolve_shape
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from model.types import FPS, CameraPath, SamplerSettings, UInt8Array, VideoShape
 
+_HARMFUL = ("Cc", "Cs")  # of Unicode's categories: controls and halves of characters
+_WHITE = "\t\n\r"
 _SAMPLER_FIELDS = (
     "num_inference_steps",
     "guidance_scale",
@@ -38,13 +41,14 @@ class Admitted:
     priority: Priority
 
 
-def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
+def admit(body: CreateBody, image: UInt8Array, config: GatewayConfig, ids: JobIds) -> Admitted:
     """Checks one create request against the limits and fills in the defaults.
 
     The prompt's token count is not checked here: only the text encoder can count.
 
     Args:
         body: The request as it came.
+        image: Its first frame, [H, W, 3].
         config: Preset and limits.
         ids: The names of the job.
 
@@ -53,8 +57,9 @@ def admit(body: CreateBody, config: GatewayConfig, ids: JobIds) -> Admitted:
     """
     fields, limits = body.fields, config.limits
     _check_constants(fields, config)
+    _check_text("prompt", fields.prompt)
+    _check_text("negative_prompt", fields.negative_prompt or "")
     camera = read_camera(body, limits)
-    image = _read_image(body, limits)
     asked = _num_frames(fields, config)
     shape = _shape(fields, config, image, camera, asked)
     request = GenerateRequest(
@@ -130,16 +135,6 @@ def _array(field: str, rows: object, wanted: str) -> npt.NDArray[np.floating]:
         raise InvalidInputError(field, f"has rows of unequal length; send {wanted}") from error
 
 
-def _read_image(body: CreateBody, limits: Limits) -> UInt8Array:
-    upload, reference = body.files.get("input_reference"), body.fields.input_reference
-    if upload is None and reference is None:
-        raise InvalidInputError(
-            "input_reference", 'is required; upload the first frame or send {"image_url": "data:…"}'
-        )
-    data = upload if upload is not None else image_bytes(reference.image_url if reference else "")
-    return decode_image(data, max_pixels=limits.max_image_pixels)
-
-
 def _num_frames(fields: VideoCreate, config: GatewayConfig) -> int:
     if fields.num_frames is not None:
         return fields.num_frames
@@ -188,6 +183,13 @@ def _check_constants(fields: VideoCreate, config: GatewayConfig) -> None:
     steps, limit = fields.num_inference_steps, config.limits.max_inference_steps
     if steps is not None and steps > limit:
         raise InvalidInputError("num_inference_steps", f"must be at most {limit}")
+
+
+def _check_text(field: str, text: str) -> None:
+    """Control characters mean nothing to the model, and harm to terminals, logs and databases."""
+    bad = next((c for c in text if category(c) in _HARMFUL and c not in _WHITE), None)
+    if bad is not None:
+        raise InvalidInputError(field, f"holds the control character {bad!a}; leave it out")
 
 
 def _notes(asked: int, shape: VideoShape, camera: CameraPath | None) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from deployments.errors import (
 from deployments.gateway_config import GatewayConfig
 from deployments.gateway_metrics import exposition
 from deployments.ids import JobIds
+from deployments.images.first_frame import FirstFrames
 from deployments.jobs.claims import Claims
 from deployments.jobs.database import open_database
 from deployments.jobs.forecast import Forecast
@@ -69,6 +70,7 @@ class VideoService:
         self._artifacts = ArtifactStore(
             self.objects, expire_after_s=config.artifacts.expire_after_s
         )
+        self._first_frames = FirstFrames(config.fetch, config.limits)
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._collecting = Collecting(
@@ -280,7 +282,8 @@ class VideoService:
         await asyncio.to_thread(self._tracing.flush)
 
     def close(self) -> None:
-        """Closes the connections to the database."""
+        """Closes the connections to the database and ends the processes that decode images."""
+        self._first_frames.close()
         self._store.close()
 
     async def _submit(
@@ -288,7 +291,8 @@ class VideoService:
     ) -> Job:
         caller.check_priority(body.fields.priority)
         await self._intake.check_open()
-        admitted = await asyncio.to_thread(admit, body, self.config, ids)
+        image = await self._first_frames.read(body)
+        admitted = await asyncio.to_thread(admit, body, image, self.config, ids)
         await self._check_prompts(body, admitted.request)
         job = new_job(admitted, self.config.model_name)
         job.origin, job.key_id = origin, caller.key_id

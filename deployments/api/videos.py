@@ -101,7 +101,7 @@ async def create_job(request: Request, service: VideoService) -> Accepted:
     """
     origin = CANARY if request.headers.get(ORIGIN_HEADER) == CANARY else CLIENT
     try:
-        body = await read_create_body(request, max_bytes=service.config.limits.max_body_bytes)
+        body = await read_create_body(request, service.config.limits)
         ids = new_job_ids(request.headers)
         bind_contextvars(job_id=ids.job_id)
         intent = intent_of(request.headers, body)

@@ -14,7 +14,7 @@ from lingbot_serve.client.retries import RetryPolicy
 from lingbot_serve.client.video import Artifact
 from lingbot_serve.errors import IntegrityError
 from lingbot_serve.models.download import PARTIAL_SUFFIX
-from lingbot_serve.models.manifest import sha256_of
+from model.checkpoint.manifest import sha256_of
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 _SHA256_TAG = re.compile(r'"([0-9a-f]{64})"')

@@ -11,9 +11,9 @@ from lingbot_serve.models.manifest import (
     Manifest,
     bytes_on_disk,
     read_manifest,
-    sha256_of,
 )
 from model.checkpoint.layout import locate_checkpoint
+from model.checkpoint.manifest import sha256_of
 from model.errors import CheckpointError
 
 

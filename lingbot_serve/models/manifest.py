@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lingbot_serve.models.download import PARTIAL_SUFFIX
 from lingbot_serve.models.hub import Source
+from model.checkpoint.manifest import MANIFEST
 from model.errors import CheckpointError
 
-MANIFEST = "lingbot-manifest.json"
 PLAN = ".lingbot-plan.json"
-_CHUNK_BYTES = 1 << 23
 
 
 class FileEntry(BaseModel):
@@ -96,15 +95,6 @@ def bytes_on_disk(folder: Path, entries: Iterable[FileEntry]) -> int:
     """What is there of some files, parts of unfinished ones included."""
     whole = sum(_size(folder / entry.path) or 0 for entry in entries)
     return whole + sum(_size(path) or 0 for path in folder.rglob(f"*{PARTIAL_SUFFIX}"))
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def git_sha1_of(path: Path) -> str:

@@ -20,8 +20,8 @@ from lingbot_serve.models.manifest import (
     bytes_on_disk,
     git_sha1_of,
     read_manifest,
-    sha256_of,
 )
+from model.checkpoint.manifest import sha256_of
 
 _LOCK = ".pull.lock"
 # Left free, so that logs and the job database beside the weights can still be written.

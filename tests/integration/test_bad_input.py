@@ -91,7 +91,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "image by path": (
         {"input_reference": {"image_url": "file:///etc/passwd"}},
         "input_reference.image_url",
-        "fetches no URLs",
+        "must be data:image",
     ),
     "no base64": (
         {"input_reference": {"image_url": "data:image/png;base64,§"}},

@@ -1,17 +1,23 @@
 """Request bodies over a real ASGI application, without Ray."""
 
+import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import closing
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from deployments.api import errors as http_errors
 from deployments.api.admission import admit
 from deployments.api.create_body import read_create_body
-from deployments.gateway_config import GatewayConfig
+from deployments.errors import BodyTooSlowError
+from deployments.gateway_config import GatewayConfig, Limits
 from deployments.ids import JobIds
+from deployments.images.first_frame import FirstFrames
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from tests.support.server import body, camera, picture
 
@@ -23,13 +29,13 @@ CONFIG = GatewayConfig.model_validate(
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     api = FastAPI()
+    first_frames = FirstFrames(CONFIG.fetch, CONFIG.limits)
     http_errors.install(api)
 
     @api.post("/v1/videos")
     async def create(request: Request) -> dict[str, object]:
-        admitted = admit(
-            await read_create_body(request, max_bytes=2**19), CONFIG, JobIds("video_1")
-        )
+        sent = await read_create_body(request, CONFIG.limits)
+        admitted = admit(sent, await first_frames.read(sent), CONFIG, JobIds("video_1"))
         wanted = admitted.request
         return {
             "id": wanted.job_id,
@@ -44,7 +50,7 @@ def client() -> Iterator[TestClient]:
             "notes": admitted.notes,
         }
 
-    with TestClient(api, raise_server_exceptions=False) as client:
+    with closing(first_frames), TestClient(api, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -117,3 +123,78 @@ def test_a_content_length_that_is_no_number(client: TestClient) -> None:
     headers = {"content-type": "application/json", "content-length": "many"}
     answer = client.post("/v1/videos", content=b"{}", headers=headers)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
+def test_json_of_too_many_values_is_refused_before_it_is_parsed(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    text = b'{"camera": {"poses": [' + b"1," * 200_000 + b"this is no JSON at all"
+    answer = client.post("/v1/videos", content=text, headers=headers)
+    assert answer.status_code == 400
+    assert "more than 82920 values" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\n\x1b[31mb", "x" * 100_000, "\0"])
+def test_names_of_strangers_come_back_printable_and_short(client: TestClient, name: str) -> None:
+    headers = {"content-type": "application/json"}
+    text = json.dumps({**body(), name: 1})
+    answer = client.post("/v1/videos", content=text, headers=headers)
+    assert answer.status_code == 400
+    param = answer.json()["error"]["param"]
+    assert param.isprintable() and 0 < len(param) <= 80
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\x1b[2Jb", "\x7f", "a\x85b", "\ud800"])
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_control_characters_in_a_prompt_are_refused(
+    client: TestClient, field: str, text: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/videos", content=json.dumps(body(**{field: text})), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+def test_prompts_of_several_lines_are_fine(client: TestClient) -> None:
+    assert post(client, prompt="a house\r\n\tby the sea \N{HOUSE BUILDING}").status_code == 200
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "zip", "rot13", "unicode_escape", "utf-16", ""])
+def test_text_in_other_encodings_is_refused(client: TestClient, charset: str) -> None:
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = client.post("/v1/videos", content=b"--x--", headers=headers)
+    assert answer.status_code == 415
+
+
+def part(name: str, value: bytes = b"1", *, extra: bytes = b"") -> bytes:
+    disposition = f'Content-Disposition: form-data; name="{name}"\r\n'.encode()
+    return b"--x\r\n" + disposition + extra + b"\r\n" + value + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(part(f"field{n}") for n in range(100)),
+        part("prompt", extra=b"X-Long: " + b"x" * 100_000 + b"\r\n"),
+        part("prompt", extra=b"".join(b"X-%d: 1\r\n" % n for n in range(2_000))),
+        part("x" * 100_000),
+        b"--x\r\n\r\n1\r\n",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n",
+        b"nonsense",
+    ],
+)
+def test_multipart_that_means_harm(client: TestClient, content: bytes) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/videos", content=content + b"--x--\r\n", headers=headers)
+    assert answer.status_code == 400
+    assert len(answer.content) < 1000
+
+
+def test_a_body_that_stops_coming_is_given_up() -> None:
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("nothing ever comes")
+
+    limits = Limits(body_timeout_s=0.05)
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "headers": headers}, receive)
+    with pytest.raises(BodyTooSlowError):
+        asyncio.run(read_create_body(request, limits))

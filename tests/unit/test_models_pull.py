@@ -13,9 +13,10 @@ import pytest
 from lingbot_serve.errors import HubError, HubUnreachableError, IntegrityError
 from lingbot_serve.models.hub import Hub, Source
 from lingbot_serve.models.huggingface import HuggingFaceHub
-from lingbot_serve.models.manifest import MANIFEST, read_manifest
+from lingbot_serve.models.manifest import read_manifest
 from lingbot_serve.models.modelscope import ModelScopeHub
 from lingbot_serve.models.pull import PullSettings, PullView, pull
+from model.checkpoint.manifest import MANIFEST
 from tests.support.hub import COMMIT, LocalHub, serving
 
 ROOT = Path(__file__).resolve().parents[2]

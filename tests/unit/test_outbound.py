@@ -86,7 +86,13 @@ def test_the_system_knows_the_spellings() -> None:
     [
         *("file:///etc/passwd", "ftp://127.0.0.1/a", "gopher://127.0.0.1/", "/etc/passwd", ""),
         *("../../etc/passwd", "https://", "https://[::1", "https://user:word@127.0.0.1/"),
-        *("http:///x", "\\\\host\\share", "data:image/png;base64,AA==", "https://\x00/"),
+        *(
+            "http:///x",
+            "\\\\host\\share",
+            "data:image/png;base64,AA==",
+            "https://\x00/",
+            "https://\ud800/",
+        ),
     ],
 )
 def test_what_is_no_web_address(url: str) -> None:
