@@ -20,7 +20,7 @@ from tests.integration.conftest import ENVIRONMENT
 from tests.support.server import body, free_port, small_config, wait_for, wait_for_step
 
 START_TIMEOUT_S = 120.0
-LONG = 300  # steps: longer than it takes to queue a few jobs behind
+LONG = 120  # steps: longer than it takes to queue a few jobs behind
 NUM_QUEUED = 3
 
 
