@@ -109,12 +109,11 @@ class SoakClient:
             await self._send("delete", "DELETE", f"/v1/videos/{video['id']}")
 
     async def _look_around(self) -> None:
-        """What somebody who waits does: looks through the list, fetches a clip."""
-        listed = await self._send("list", "GET", "/v1/videos", params={"limit": 5})
-        if listed is None or not listed.is_success:
-            return
-        for video in listed.json()["data"]:
-            await self._send("look", "GET", f"/v1/videos/{video['id']}", gone_is_fine=True)
+        """What somebody who waits does: looks through the list, and at one of the videos."""
+        listed = await self._send("list", "GET", "/v1/videos", params={"limit": 20})
+        if listed is not None and listed.is_success and (videos := listed.json()["data"]):
+            chosen = random.choice(videos)["id"]
+            await self._send("look", "GET", f"/v1/videos/{chosen}", gone_is_fine=True)
 
     async def _download(self, video_id: str) -> None:
         answer = await self._send("download", "GET", f"/v1/videos/{video_id}/content")
