@@ -5,7 +5,10 @@ model.errors.LingBotError
     ├── GangStartError     some ranks did not become ready in time
     ├── RankDiedError      a rank's process ended in mid-job
     ├── RankFailedError    the program raised on some rank
+    ├── RankOutOfMemoryError  a rank's memory ran out
     ├── StepTimeoutError   no step was finished before the deadline
+    ├── GangDiedError      the gang's owner ended, and the ranks with it
+    ├── GangHealingError   the gang takes no job as it replaces its ranks
     └── GangStoppedError   the gang was stopped, or given up after failed restarts
 """
 
@@ -85,6 +88,15 @@ class RankFailedError(GangError):
         return f"rank {self.rank} failed: {self.problem}\n{self.rank_traceback}".rstrip()
 
 
+class RankOutOfMemoryError(RankFailedError):
+    """The memory of a rank did not suffice for the job."""
+
+    code = "out_of_memory"
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} ran out of memory\n{self.problem}\n{self.rank_traceback}".rstrip()
+
+
 class StepTimeoutError(GangError):
     """No rank 0 item arrived before the step deadline.
 
@@ -103,6 +115,18 @@ class StepTimeoutError(GangError):
     def __str__(self) -> str:
         who = f"{_name(self.stuck)} stuck" if self.stuck else "every rank answers and is level"
         return f"no step was finished for {self.after_s:.1f} s: {who}"
+
+
+class GangDiedError(GangError):
+    """The gang is gone as a whole; the message says how that was noticed."""
+
+    code = "gang_died"
+
+
+class GangHealingError(GangError):
+    """The gang replaces its ranks; the message says why."""
+
+    code = "gang_healing"
 
 
 class GangStoppedError(GangError):

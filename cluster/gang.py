@@ -15,7 +15,13 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from cluster.config import GangConfig
-from cluster.errors import GangError, GangStartError, GangStoppedError, RankDiedError
+from cluster.errors import (
+    GangError,
+    GangHealingError,
+    GangStartError,
+    GangStoppedError,
+    RankDiedError,
+)
 from cluster.gang_metrics import GangMetrics
 from cluster.health import GangState, Phase, judge
 from cluster.job import Job, JobRun
@@ -164,6 +170,18 @@ class Gang:
         if job is not None:
             job.mail.put_nowait(message)
         return job is not None
+
+    def check_takes_jobs(self) -> None:
+        """Looks whether a job given now would run next but for those that wait: no call, O(1).
+
+        Raises:
+            GangHealingError: It would wait for new ranks.
+            GangStoppedError: It would never run.
+        """
+        if self._state.phase is Phase.HEALING:
+            raise GangHealingError(f"the gang is healing: {self._state.reason}")
+        if self._state.phase is Phase.DEAD:
+            raise GangStoppedError(self._state.reason)
 
     def check_health(self) -> None:
         """Looks at the gang's state only: no call, O(1).

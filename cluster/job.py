@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from cluster.config import GangConfig
-from cluster.errors import RankDiedError, RankFailedError, StepTimeoutError
+from cluster.errors import RankDiedError, RankFailedError, RankOutOfMemoryError, StepTimeoutError
 from cluster.program import Outcome, laggards
 from cluster.rank_set import SETTLE_S, RankSet, watch_ref
 from model.errors import InvalidInputError, LingBotError
@@ -177,7 +177,8 @@ class JobRun:
                 self._ranks.deaths, timeout=DEATH_NOTICE_S, return_when=asyncio.FIRST_COMPLETED
             )
             self._check_alive()
-            raise RankFailedError(rank, outcome.failure, outcome.rank_traceback)
+            kind = RankOutOfMemoryError if outcome.out_of_memory else RankFailedError
+            raise kind(rank, outcome.failure, outcome.rank_traceback)
         if outcome.error is not None:
             self._settle_by_s = min(self._settle_by_s, time.monotonic() + SETTLE_S)
 

@@ -71,12 +71,14 @@ class Outcome:
         error: What the program raised on purpose.
         failure: Any other exception, in one line.
         rank_traceback: Of the failure.
+        out_of_memory: Whether the failure is that memory ran out.
     """
 
     rank: int
     error: LingBotError | None = None
     failure: str | None = None
     rank_traceback: str = ""
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

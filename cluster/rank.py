@@ -148,6 +148,7 @@ class Rank:
                 self._rank,
                 failure=f"{type(error).__name__}: {error}",
                 rank_traceback=traceback.format_exc(),
+                out_of_memory=_is_out_of_memory(error),
             )
         else:
             outcome = Outcome(self._rank)
@@ -173,6 +174,12 @@ class Rank:
                 yield item
                 with metrics.boundary():
                     control.agree()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _since(start_s: float) -> float:

@@ -11,13 +11,14 @@ from ray.serve import Application
 
 from cluster.denoise_program import DenoiserFactory
 from cluster.placement import replica_bundles
+from deployments.denoise_call import DenoiseTimeouts
 from deployments.denoiser import DenoiserStage
 from deployments.gateway import Gateway
 from deployments.gateway_config import GatewayConfig
 from deployments.image_encoder import ImageEncoderStage
 from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
-from deployments.pipeline import Pipeline
+from deployments.pipeline import Pipeline, StageTimeouts
 from deployments.pipeline_config import PipelineConfig, StageConfig
 from deployments.text_encoder import TextEncoderStage
 from deployments.vae_decoder import VAEDecoderStage
@@ -38,6 +39,8 @@ _PIPELINE_MAX_ONGOING = 10_000
 _GATEWAY_MAX_ONGOING = 1000
 # How often Serve looks whether a gateway that it stops has answered all; until then it claims jobs.
 _GATEWAY_WAIT_LOOP_S = 0.1
+# A gang's owner notices a stuck rank itself, and says which; after so long it is stuck too.
+_OWNER_MARGIN_S = 30.0
 # For a drained gateway to put back what it could not finish, before Serve kills it.
 _DRAIN_MARGIN_S = 30.0
 
@@ -78,6 +81,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         denoiser,
         vae_decoder,
         gpus_per_gang=gang.size,
+        timeouts=stage_timeouts(args),
         logs=args.logging,
     )
 
@@ -129,6 +133,22 @@ def pipeline_deployment(config: PipelineConfig) -> serve.Deployment:
         max_ongoing_requests=_PIPELINE_MAX_ONGOING,
         graceful_shutdown_timeout_s=config.longest_clip_s,
         ray_actor_options={"num_cpus": config.num_cpus, "label_selector": config.label_selector},
+    )
+
+
+def stage_timeouts(config: PipelineConfig) -> StageTimeouts:
+    """How long the pipeline waits for each stage."""
+    gang = config.denoiser.gang
+    return StageTimeouts(
+        text_encoder_s=config.text_encoder.timeout_s,
+        image_encoder_s=config.image_encoder.timeout_s,
+        vae_encoder_s=config.vae_encoder.timeout_s,
+        denoiser=DenoiseTimeouts(
+            queue_s=config.denoiser.queue_timeout_s,
+            first_step_s=gang.first_step_timeout_s + _OWNER_MARGIN_S,
+            step_s=gang.step_timeout_s + _OWNER_MARGIN_S,
+        ),
+        vae_decoder_s=config.vae_decoder.timeout_s,
     )
 
 

@@ -69,8 +69,10 @@ class DenoiserStage:
             then the `Latents`.
 
         Raises:
-            GangError: The ranks were lost; the gang restarts itself.
+            GangError: The ranks were lost and the gang restarts itself; or, before the first item,
+                it does so already and another gang should be asked.
         """
+        self._gang.check_takes_jobs()
         note_encodings(settings, (prompt, negative_prompt), first_frame, image)
         request = DenoiseRequest(
             prompt=prompt,

@@ -1,6 +1,10 @@
 """What can go wrong between a client and the gateway, on top of `model.errors`.
 
 LingBotError
+├── StageError                    our fault: a stage did not do its part of a clip
+│   ├── StageDiedError            its process is gone
+│   ├── StageTimeoutError         it did not answer in time
+│   └── StageOutOfMemoryError     its memory ran out
 └── GatewayError
     ├── UnauthenticatedError      no API key, or one that is worth nothing
     ├── PermissionDeniedError     the API key is not for this
@@ -27,7 +31,44 @@ LingBotError
     └── JobFailedError            a job that a client waited for has failed
 """
 
+from typing import ClassVar
+
 from model.errors import LingBotError
+
+
+class StageError(LingBotError):
+    """A stage failed a clip that another attempt may well make.
+
+    Args:
+        stage: Its name.
+        problem: What happened, after the name.
+    """
+
+    code: ClassVar[str] = "stage_died"
+
+    def __init__(self, stage: str, problem: str) -> None:
+        super().__init__(stage, problem)
+        self.stage = stage
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.problem}"
+
+
+class StageDiedError(StageError):
+    """The process of a stage, or what it had made, is gone."""
+
+
+class StageTimeoutError(StageError):
+    """A stage did not answer within its `timeout_s`."""
+
+    code = "stage_timeout"
+
+
+class StageOutOfMemoryError(StageError):
+    """A stage's memory did not suffice for the clip."""
+
+    code = "out_of_memory"
 
 
 class GatewayError(LingBotError):

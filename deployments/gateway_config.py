@@ -9,6 +9,7 @@ from deployments.api.event_settings import EventSettings
 from deployments.api.presets import PRESETS, GenerationDefaults
 from deployments.artifacts.config import ArtifactSettings
 from deployments.images.config import FetchConfig
+from deployments.jobs.retries import RetrySettings
 from deployments.jobs.scheduling import SchedulingConfig
 from deployments.keys.settings import AuthSettings
 from deployments.names import PIPELINE
@@ -96,6 +97,7 @@ class GatewayConfig(Settings):
         repeat_window_s: How long a retry that carries no `Idempotency-Key` still finds the job of
             the request before it; 0 makes a job of every one.
         lease_s: How long a job stays with a gateway that no longer gives a sign of life.
+        retries: How often and how soon failed work is tried again.
         drain_timeout_s: How long a gateway that is replaced may still finish its running jobs.
         logging: How the gateway writes its log.
         tracing: Where the traces of its jobs go.
@@ -123,6 +125,7 @@ class GatewayConfig(Settings):
     events: EventSettings = EventSettings()
     repeat_window_s: float = Field(default=30.0, ge=0)
     lease_s: float = Field(default=30.0, ge=2)
+    retries: RetrySettings = RetrySettings()
     drain_timeout_s: float = Field(default=3600.0, gt=0)
     rollout: str = ""
     logging: LogConfig = LogConfig()

@@ -22,7 +22,7 @@ class ImageEncoderStage:
 
     def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
         configure_replica_logging(logs, Stage.IMAGE_ENCODER.value)
-        self._thread = ModelThread(config)
+        self._thread = ModelThread(config, Stage.IMAGE_ENCODER)
         with loading(Stage.IMAGE_ENCODER):
             self._model = ImageEncoder.load(
                 locate_checkpoint(checkpoint), device=self._thread.device, dtype=self._thread.dtype

@@ -7,8 +7,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from cluster.logs import get_logger
+from deployments.errors import StageOutOfMemoryError
+from deployments.messages import Stage
 from deployments.pipeline_config import StageConfig
 
+logger = get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -22,9 +26,11 @@ class ModelThread:
 
     Args:
         config: Of the stage.
+        stage: Which it is.
     """
 
-    def __init__(self, config: StageConfig) -> None:
+    def __init__(self, config: StageConfig, stage: Stage) -> None:
+        self._stage = stage.value
         self.device = torch.device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
@@ -32,9 +38,18 @@ class ModelThread:
             torch.set_num_threads(config.threads)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a function in the model's thread."""
+        """Runs a function in the model's thread.
+
+        Raises:
+            StageOutOfMemoryError: Its memory did not suffice.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        try:
+            return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            # Not as it is: it would bring torch into processes that do without.
+            logger.exception("stage_out_of_memory")
+            raise StageOutOfMemoryError(self._stage, "ran out of memory") from error
 
     async def iterate(self, items: Iterator[T]) -> AsyncGenerator[T, None]:
         """Pulls items one by one in the model's thread; leaving the loop stops the work."""

@@ -18,7 +18,9 @@ from autoscaling.policy import GangSettings
 from autoscaling.work import ClipWork, Ledger, StepTimes
 from cluster.logs import LogConfig, get_logger
 from cluster.metrics import count, observe
-from deployments.calls import Answer, Handle, ask, stream
+from deployments.calls import Answer, Handle, ask, blame, stream
+from deployments.deadlines import paced, within
+from deployments.denoise_call import DenoiseTimeouts, denoise
 from deployments.logs import configure_replica_logging
 from deployments.messages import (
     ClipSettings,
@@ -37,7 +39,38 @@ from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
 
 logger = get_logger(__name__)
 
-Item = StageEvent | VideoResult
+Item = StageEvent | Latents | VideoResult
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimeouts:
+    """How long the stages may take before a clip is taken from them.
+
+    Args:
+        text_encoder_s: For an answer.
+        image_encoder_s: For an answer.
+        vae_encoder_s: For an answer.
+        denoiser: At the gangs.
+        vae_decoder_s: Until the next part of the clip, the wait for its turn included.
+    """
+
+    text_encoder_s: float = 600.0
+    image_encoder_s: float = 600.0
+    vae_encoder_s: float = 600.0
+    denoiser: DenoiseTimeouts = field(default_factory=DenoiseTimeouts)
+    vae_decoder_s: float = 1800.0
+
+    def answer_s(self, encoder: Stage) -> float:
+        """Of one of the encoders."""
+        by_stage = {
+            Stage.TEXT_ENCODER: self.text_encoder_s,
+            Stage.IMAGE_ENCODER: self.image_encoder_s,
+            Stage.VAE_ENCODER: self.vae_encoder_s,
+        }
+        return by_stage[encoder]
+
+
+_TIMEOUTS = StageTimeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +117,7 @@ class Pipeline:
         denoiser: Handle of the gangs.
         vae_decoder: Handle of the stage.
         gpus_per_gang: GPUs of a gang, for predicting what clips cost.
+        timeouts: How long the stages may take.
         logs: How the replica writes its log.
     """
 
@@ -96,6 +130,7 @@ class Pipeline:
         vae_decoder: Handle,
         gpus_per_gang: int,
         logs: LogConfig,
+        timeouts: StageTimeouts = _TIMEOUTS,
     ) -> None:
         configure_replica_logging(logs, PIPELINE)
         self._text_encoder = text_encoder
@@ -103,6 +138,7 @@ class Pipeline:
         self._vae_encoder = vae_encoder
         self._denoiser = denoiser
         self._vae_decoder = vae_decoder
+        self._timeouts = timeouts
         self._ledger = Ledger(StepTimes(gpus_per_gang))
         self._gangs: GangSettings | None = None
         self._followers: dict[str, FollowerSettings] = {}
@@ -150,10 +186,12 @@ class Pipeline:
             request: Checked and complete.
 
         Yields:
-            A `StageEvent` at each start, step and end of a stage, and the `VideoResult` last.
+            A `StageEvent` at each start, step and end of a stage, the final `Latents` before they
+            are decoded, and the `VideoResult` last.
 
         Raises:
             GangError: The ranks were lost.
+            StageError: A stage was lost or did not answer in time.
         """
         bind_contextvars(**request.ids.log_fields())
         latents: Latents | None = None
@@ -164,8 +202,7 @@ class Pipeline:
                     if isinstance(item, Latents):
                         latents = item
                         note_latents(latents)
-                    else:
-                        yield item
+                    yield item
         finally:
             self._ledger.end(request.ids.work_id)
         assert latents is not None, "the gang ended a clip without its latents"
@@ -173,11 +210,31 @@ class Pipeline:
             async for decoded_item in decoded:
                 yield decoded_item
 
+    async def decode(
+        self, request: GenerateRequest, latents: Latents
+    ) -> AsyncGenerator[Item, None]:
+        """Finishes a clip that was denoised before; encoders and gangs hear nothing of it.
+
+        Args:
+            request: As it was for `generate`.
+            latents: What that yielded.
+
+        Yields:
+            A `StageEvent` at the decoder's start, steps and end, and the `VideoResult` last.
+
+        Raises:
+            StageError: The decoder was lost or did not answer in time.
+        """
+        bind_contextvars(**request.ids.log_fields())
+        async with aclosing(self._decode(request, latents)) as items:
+            async for item in items:
+                yield item
+
     async def _make_latents(
         self, request: GenerateRequest
     ) -> AsyncGenerator[StageEvent | Latents, None]:
         encodings = self._encode(request)
-        async with aclosing(_finish(encodings)) as events:
+        async with aclosing(_finish(encodings, self._timeouts)) as events:
             async for event in events:
                 yield event
         async with aclosing(self._denoise(request, encodings)) as items:
@@ -207,13 +264,14 @@ class Pipeline:
             request.seed,
             sent_s=time.time(),
         )
-        denoised = stream(
+        denoised = denoise(
             self._denoiser.denoise,
             settings,
             encodings.prompt,
             encodings.negative_prompt,
             encodings.first_frame,
             encodings.image,
+            timeouts=self._timeouts.denoiser,
         )
         async with aclosing(denoised) as items:
             async for item in items:
@@ -232,30 +290,45 @@ class Pipeline:
         yield clock.event(StageState.STARTED, 0, total)
         sent_s = time.time()
         decoded = stream(self._vae_decoder.decode, latents, request.return_tensors)
-        async with aclosing(decoded) as items:
-            async for item in items:
-                if isinstance(item, Step):
-                    yield clock.event(StageState.STEP, item.index, item.total)
-                else:
-                    assert isinstance(item, DecodedVideo)
-                    note_video(item, sent_s)
-                    yield clock.event(StageState.FINISHED, total, total)
-                    kept = latents.values if request.return_tensors else None
-                    yield VideoResult(
-                        item.mp4, kept, item.frames, item.stills, request.shape.seconds
-                    )
+        on_time = paced(decoded, lambda _: self._timeouts.vae_decoder_s, clock.stage.value)
+        with blame(clock.stage.value):
+            async with aclosing(on_time) as items:
+                async for item in items:
+                    if isinstance(item, Step):
+                        yield clock.event(StageState.STEP, item.index, item.total)
+                    else:
+                        assert isinstance(item, DecodedVideo)
+                        note_video(item, sent_s)
+                        yield clock.event(StageState.FINISHED, total, total)
+                        kept = latents.values if request.return_tensors else None
+                        yield VideoResult(
+                            item.mp4, kept, item.frames, item.stills, request.shape.seconds
+                        )
 
 
-async def _finish(encodings: _Encodings) -> AsyncGenerator[StageEvent, None]:
+async def _finish(
+    encodings: _Encodings, timeouts: StageTimeouts
+) -> AsyncGenerator[StageEvent, None]:
     """Reports each encoder's start, then its end in the order in which they end."""
     clocks = {stage: _Clock(stage) for stage in encodings.by_stage()}
     for clock in clocks.values():
         yield clock.event(StageState.STARTED, 0, 1)
-    finished = [_event_at_end(clocks[s], answers) for s, answers in encodings.by_stage().items()]
-    for next_event in asyncio.as_completed(finished):
-        yield await next_event
+    finished = [
+        asyncio.ensure_future(_event_at_end(clocks[stage], answers, timeouts))
+        for stage, answers in encodings.by_stage().items()
+    ]
+    try:
+        for next_event in asyncio.as_completed(finished):
+            yield await next_event
+    finally:
+        for waiting in finished:
+            waiting.cancel()
 
 
-async def _event_at_end(clock: _Clock, answers: list[Answer]) -> StageEvent:
-    await asyncio.gather(*answers)
+async def _event_at_end(
+    clock: _Clock, answers: list[Answer], timeouts: StageTimeouts
+) -> StageEvent:
+    stage = clock.stage.value
+    with blame(stage):
+        await within(asyncio.gather(*answers), timeouts.answer_s(clock.stage), stage)
     return clock.event(StageState.FINISHED, 1, 1)

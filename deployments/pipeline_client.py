@@ -11,10 +11,13 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from autoscaling.work import ClipWork
-from deployments.calls import Handle, ask, stream
+from deployments.calls import Handle, ask, blame, stream
 from deployments.errors import PipelineUnavailableError
 from deployments.messages import GenerateRequest, Stage, StageEvent, VideoResult
-from model.types import DenoiserFacts
+from deployments.names import PIPELINE
+from model.types import DenoiserFacts, Latents
+
+Item = StageEvent | Latents | VideoResult
 
 _POLL_S = 0.5
 # Of Serve's ApplicationStatus, DeploymentStatus and ReplicaState, which are strings.
@@ -37,18 +40,37 @@ class PipelineClient:
         self._facts: tuple[float, DenoiserFacts] | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    async def generate(
-        self, request: GenerateRequest
-    ) -> AsyncGenerator[StageEvent | VideoResult, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Item, None]:
         """Streams one clip; closing the stream cancels the work on the gang.
 
         Raises:
             PipelineUnavailableError: There is no pipeline.
+            StageError: A stage was lost or did not answer in time.
         """
         handle = await self._pipeline()
-        async with aclosing(stream(handle.generate, request)) as items:
-            async for item in items:
-                yield item
+        async for item in _stream(handle.generate, request):
+            yield item
+
+    async def decode(
+        self, request: GenerateRequest, latents: Latents
+    ) -> AsyncGenerator[Item, None]:
+        """Streams a clip whose latents are there already.
+
+        Raises:
+            PipelineUnavailableError: There is no pipeline.
+            StageError: A stage was lost or did not answer in time.
+        """
+        handle = await self._pipeline()
+        async for item in _stream(handle.decode, request, latents):
+            yield item
+
+    async def deployed_at(self) -> float:
+        """Unix time since which the stages are configured as they are; 0 if nobody knows."""
+        with contextlib.suppress(RayError, RayServeException):
+            status = await asyncio.to_thread(serve.status)
+            if (application := status.applications.get(self._application)) is not None:
+                return application.last_deployed_time_s
+        return 0.0
 
     async def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, as the text encoder counts them.
@@ -144,6 +166,13 @@ class PipelineClient:
             except RayServeException as error:
                 raise PipelineUnavailableError("the pipeline is not deployed") from error
         return self._handle
+
+
+async def _stream(method: Handle, *args: object) -> AsyncGenerator[Item, None]:
+    with blame(PIPELINE):
+        async with aclosing(stream(method, *args)) as items:
+            async for item in items:
+                yield item
 
 
 async def _answer(method: Handle, *args: object) -> Any:

@@ -22,6 +22,8 @@ class StageConfig(Settings):
         device: Where the weights live.
         dtype: Of weights and arithmetic.
         threads: CPU threads of torch; None leaves its choice.
+        timeout_s: How long a clip waits for the stage's answer, or the next part of it, before it
+            is tried again.
         label_selector: Labels that the nodes must have, as `ray start --labels` gives them.
     """
 
@@ -32,6 +34,7 @@ class StageConfig(Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=600.0, gt=0)
     label_selector: LabelSelector = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -64,12 +67,15 @@ class DenoiserConfig(Settings):
         num_replicas: Gangs, where `scaling` is absent.
         scaling: Bounds and knobs of the policy instead of a fixed number.
         gang: The ranks, and what their owner reserves.
+        queue_timeout_s: How long a clip waits beside the gangs before it goes back into the queue;
+            once one has begun with it, the gang's own deadlines hold.
         label_selector: Labels that the nodes of a gang must have.
     """
 
     num_replicas: int = Field(default=1, ge=1)
     scaling: GangScaling | None = None
     gang: GangConfig = GangConfig()
+    queue_timeout_s: float = Field(default=4 * 3600.0, gt=0)
     label_selector: LabelSelector = Field(default_factory=dict)
 
     @property
@@ -111,7 +117,7 @@ class PipelineConfig(Settings):
     image_encoder: StageConfig = StageConfig()
     vae_encoder: VAEStageConfig = VAEStageConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
-    vae_decoder: VAEStageConfig = VAEStageConfig()
+    vae_decoder: VAEStageConfig = VAEStageConfig(timeout_s=1800.0)
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = Field(default_factory=dict)
     text_cache_entries: int = Field(default=256, ge=1)

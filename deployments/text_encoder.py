@@ -39,14 +39,14 @@ class TextEncoderStage:
     ) -> None:
         configure_replica_logging(logs, Stage.TEXT_ENCODER.value)
         paths = locate_checkpoint(checkpoint)
-        self._thread = ModelThread(config)
+        self._thread = ModelThread(config, Stage.TEXT_ENCODER)
         with loading(Stage.TEXT_ENCODER):
             self._model = TextEncoder.load(
                 paths, device=self._thread.device, dtype=self._thread.dtype
             )
         # Counted on its own thread: a client waits for the count while the model may be busy.
         self._tokenizer = PromptTokenizer.load(paths)
-        self._counting = ModelThread(config)
+        self._counting = ModelThread(config, Stage.TEXT_ENCODER)
         self._cache_entries = cache_entries
         declare(CACHE_LOOKUPS, stage=Stage.TEXT_ENCODER.value)
         self._cache: OrderedDict[bytes, asyncio.Task[TextEmbeds]] = OrderedDict()

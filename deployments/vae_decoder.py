@@ -37,7 +37,7 @@ class VAEDecoderStage:
 
     def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
         configure_replica_logging(logs, Stage.VAE_DECODER.value)
-        self._thread = ModelThread(config)
+        self._thread = ModelThread(config, Stage.VAE_DECODER)
         self._num_threads = config.threads or 0
         with loading(Stage.VAE_DECODER):
             self._model = VAEDecoder.load(

@@ -22,7 +22,7 @@ class VAEEncoderStage:
 
     def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
         configure_replica_logging(logs, Stage.VAE_ENCODER.value)
-        self._thread = ModelThread(config)
+        self._thread = ModelThread(config, Stage.VAE_ENCODER)
         with loading(Stage.VAE_ENCODER):
             self._model = VAEEncoder.load(
                 locate_checkpoint(checkpoint),

@@ -5,7 +5,9 @@ from monitoring.metric import Kind, Label, Metric
 
 _CANCEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 _WAIT_BUCKETS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
-_CAUSE = Label("cause", ("rank_died", "rank_failed", "step_timeout", "gang_start_failed"))
+_CAUSE = Label(
+    "cause", ("rank_died", "rank_failed", "step_timeout", "out_of_memory", "gang_start_failed")
+)
 
 GANG_STATES = ("starting", "idle", "running", "healing", "dead")
 

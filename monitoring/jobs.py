@@ -15,10 +15,17 @@ _CODE = Label(
         "gang_start_failed",
         "gang_stopped",
         "gang_failed",
+        "gang_died",
+        "poison_job",
+        "out_of_memory",
         "cancelled",
+        "expired",
         "invalid_value",
         "pipeline_unavailable",
+        "artifact_store_unavailable",
+        "inputs_lost",
         "stage_died",
+        "stage_timeout",
         "internal_error",
         "interrupted",
     ),
@@ -47,6 +54,13 @@ JOB_FAILURES = Metric(
     Kind.COUNTER,
     "jobs",
     "Jobs that failed or were cancelled, by the error code that the API shows.",
+    (_CODE,),
+)
+JOB_RETRIES = Metric(
+    "lingbot_job_retries_total",
+    Kind.COUNTER,
+    "attempts",
+    "Attempts at jobs that failed and are followed by another, by why.",
     (_CODE,),
 )
 JOBS_REFUSED = Metric(

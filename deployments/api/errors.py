@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, TaskCancelledError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from cluster.errors import GangError
 from cluster.logs import get_logger
 from deployments.api.error_body import error_reply
+from deployments.calls import root_cause
 from deployments.errors import (
     ArtifactMissingError,
     ArtifactStoreError,
@@ -31,6 +32,7 @@ from deployments.errors import (
     PipelineUnavailableError,
     QueueFullError,
     QuotaExceededError,
+    StageError,
     TooManyStreamsError,
     UnauthenticatedError,
     VariantNotFoundError,
@@ -68,10 +70,13 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
 )
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 _JOB_CODES: tuple[tuple[type[BaseException], str], ...] = (
-    (DenoiseCancelled, "cancelled"),
+    # Not the client's doing, whose cancellation takes the job from its owner.
+    (DenoiseCancelled, "interrupted"),
+    (TaskCancelledError, "interrupted"),
     (asyncio.CancelledError, "cancelled"),
     (InvalidInputError, "invalid_value"),
     (PipelineUnavailableError, "pipeline_unavailable"),
+    (ArtifactMissingError, "inputs_lost"),
     (ArtifactStoreError, "artifact_store_unavailable"),
     (RayActorError, "stage_died"),
 )
@@ -88,7 +93,7 @@ class JobError:
 def job_error(error: BaseException) -> JobError:
     """The public face of whatever ended a job; unknown errors show nothing of themselves."""
     cause = root_cause(error)
-    if isinstance(cause, GangError):
+    if isinstance(cause, (GangError, StageError)):
         return JobError(cause.code, _first_line(cause))
     for kind, code in _JOB_CODES:
         if isinstance(cause, kind):
@@ -118,17 +123,10 @@ def codes_by_status() -> dict[int, list[str]]:
 
 def job_codes() -> set[str]:
     """Every code with which the stages may end a job; gateways have a few of their own."""
-    kinds = [GangError]
+    kinds: list[type[GangError] | type[StageError]] = [GangError, StageError]
     for kind in kinds:  # grows while it is walked
         kinds += kind.__subclasses__()
     return {code for _, code in _JOB_CODES} | {kind.code for kind in kinds} | {"internal_error"}
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """What was raised in the process where it happened, out of Ray's wrappings."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        error = error.cause
-    return error
 
 
 def install(api: FastAPI) -> None:

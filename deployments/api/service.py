@@ -33,6 +33,7 @@ from deployments.ids import JobIds
 from deployments.images.first_frame import FirstFrames
 from deployments.jobs.claims import Claims
 from deployments.jobs.database import open_database
+from deployments.jobs.driver import JobDriver
 from deployments.jobs.forecast import Forecast
 from deployments.jobs.hand_over import HandOver
 from deployments.jobs.intake import Intake
@@ -53,7 +54,6 @@ from model.types import DenoiserFacts
 
 logger = get_logger(__name__)
 
-_RENEWALS_PER_LEASE = 4
 _LOOK_S = 0.5
 
 
@@ -88,15 +88,27 @@ class VideoService:
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
         self._metrics = JobMetrics(self._store, wait_objective_s=config.wait_objective_s)
-        self._runner = JobRunner(
+        retries = config.retries
+        claims = Claims(
+            engine, _unique_name(), lease_s=config.lease_s, max_failures=retries.max_failures
+        )
+        self._driver = JobDriver(
             self._store,
-            Claims(engine, _unique_name(), lease_s=config.lease_s),
+            claims,
             self._artifacts,
             self._pipeline,
             self._tracing,
             self._metrics,
+            retries,
+        )
+        self._runner = JobRunner(
+            claims,
+            self._driver,
+            self._pipeline,
+            self._metrics,
             max_in_progress=0 if fixed is None else fixed,
-            renew_s=config.lease_s / _RENEWALS_PER_LEASE,
+            lease_s=config.lease_s,
+            max_queue_s=retries.max_queue_s,
         )
         self._intake = Intake(
             self._store,
@@ -311,7 +323,7 @@ class VideoService:
             logger.info("job_cancelled", job_id=job_id)
             await self._metrics.end(job_id)
             await self._runner.drop(job_id)
-            await asyncio.to_thread(self._artifacts.drop_request, job_id)
+            await self._driver.drop_work(job_id)
 
     async def _check_prompts(self, body: CreateBody, request: GenerateRequest) -> None:
         limit = self.config.limits.max_prompt_tokens

@@ -2,6 +2,7 @@
 
 A gateway claims waiting jobs, renews their leases while it lives, and may write only what it still
 holds. A lease that has run out means that its gateway is gone: the job goes back into the queue.
+A job whose final latents are kept waits with all that was done until then.
 Leases compare the clocks of the gateways' machines, which must agree to within a few seconds.
 """
 
@@ -11,19 +12,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Engine, case, func, or_, select, update
+from sqlalchemy import JSON, Engine, case, func, literal, or_, select, update
 from sqlalchemy.orm import sessionmaker
 
 from deployments.errors import LeaseLostError
-from deployments.jobs.progress import percent
+from deployments.jobs.progress import DENOISED_PERCENT, percent
 from deployments.jobs.queue import gangs_behind, next_jobs
+from deployments.jobs.retries import EXPIRED, Retry
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import StageEvent, StageState
 
-# A gateway's death is hardly ever its clip's fault; twice is not chance.
-MAX_ATTEMPTS = 2
 _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
-_INTERRUPTED = "the gateway stopped while this video was made, twice; send it again"
+_INTERRUPTED = (
+    "work on this video failed too often, the last time as its gateway stopped; send it again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,24 @@ class Claims:
         engine: From `deployments.jobs.database.open_database`.
         owner: Name of this gateway, unlike any other's.
         lease_s: How long a claim lasts unless it is renewed.
+        max_failures: Failed attempts with which a job whose gateway is gone fails.
         clock: Unix time.
     """
 
     def __init__(
-        self, engine: Engine, owner: str, *, lease_s: float, clock: Callable[[], float] = time.time
+        self,
+        engine: Engine,
+        owner: str,
+        *,
+        lease_s: float,
+        max_failures: int = 4,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._owner = owner
         self._lease_s = lease_s
         self._clock = clock
+        self._max_failures = max_failures
 
     def claim(self, max_in_progress: int) -> list[Claim]:
         """Takes the jobs whose turn it is, see `autoscaling.order`.
@@ -118,16 +128,54 @@ class Claims:
         lost = update(Job).where(Job.status == IN_PROGRESS, over)
         with self._session.begin() as session:
             failed = session.scalars(
-                lost.where(Job.attempts >= MAX_ATTEMPTS)
+                lost.where(Job.failures + 1 >= self._max_failures)
                 .values(_failure("interrupted", _INTERRUPTED, self._clock()))
                 .returning(Job.id)
             ).all()
-            session.execute(lost.values(_WAITING))
+            session.execute(lost.values({**_WAITING, "failures": Job.failures + 1}))
         return list(failed)
 
+    def expire(self, max_queue_s: float) -> list[str]:
+        """Fails jobs that still wait so long after they were sent.
+
+        Returns:
+            Their ids.
+        """
+        message = f"it waited for more than {max_queue_s:g} s; send it again"
+        old = update(Job).where(Job.status == QUEUED, Job.created_at < self._clock() - max_queue_s)
+        with self._session.begin() as session:
+            expired = old.values(_failure(EXPIRED, message, self._clock())).returning(Job.id)
+            return list(session.scalars(expired))
+
     def release(self, claim: Claim) -> None:
-        """Puts a job back into the queue."""
+        """Puts a job back into the queue.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
         self._write(claim, **_WAITING)
+
+    def retry(self, claim: Claim, how: Retry) -> None:
+        """Puts a job whose attempt has failed back into the queue.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
+        self._write(
+            claim,
+            **_WAITING,
+            not_before=self._clock() + how.delay_s,
+            failures=Job.failures + int(how.counted),
+            strikes=Job.strikes + int(how.struck),
+        )
+
+    def note_latents(self, claim: Claim) -> None:
+        """Notes that a job's final latents are stored: from now on it is only decoded.
+
+        Raises:
+            LeaseLostError: The job is no longer this claim's.
+        """
+        self._write(claim, latents_at=func.coalesce(Job.latents_at, self._clock()))
 
     def record(self, claim: Claim, event: StageEvent) -> None:
         """Notes how far a job is; progress never falls.
@@ -196,7 +244,11 @@ _WAITING: dict[str, Any] = {
     "stage": None,
     "step": None,
     "total_steps": None,
-    "stage_durations": {},
+    # What an attempt did is lost with it, unless it came as far as the latents.
+    "progress": case((Job.latents_at.is_(None), 0), else_=DENOISED_PERCENT),
+    "stage_durations": case(
+        (Job.latents_at.is_(None), literal({}, JSON)), else_=Job.stage_durations
+    ),
 }
 
 

@@ -1,6 +1,9 @@
 """What becomes of jobs, into the metrics: counted once, by the gateway at which it happens."""
 
 import asyncio
+from contextlib import suppress
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.metrics import count, declare, observe, set_gauge
 from deployments.errors import JobNotFoundError
@@ -27,6 +30,7 @@ class JobMetrics:
         self._wait_objective_s = wait_objective_s
         for metric in (jobs.JOBS, jobs.JOB_FAILURES, jobs.SLO_JOBS, jobs.FRAMES):
             declare(metric)
+        declare(jobs.JOB_RETRIES)
         declare(jobs.VIDEO_SECONDS)
         declare(jobs.JOBS_REFUSED)
 
@@ -55,11 +59,15 @@ class JobMetrics:
         """
         _close(job, _CANCELLED, _CANCELLED, at_s)
 
+    def retry(self, code: str) -> None:
+        """An attempt failed for this reason, and the job waits for the next."""
+        count(jobs.JOB_RETRIES, 1, code=code)
+
     async def _find(self, job_id: str) -> Job | None:
-        try:
+        # Work goes on without the database, and so without being counted.
+        with suppress(JobNotFoundError, SQLAlchemyError):
             return await asyncio.to_thread(self._store.get, job_id)
-        except JobNotFoundError:
-            return None
+        return None
 
 
 def job_class(job: Job) -> str:

@@ -16,6 +16,9 @@ _SPANS: Mapping[Stage, tuple[float, float]] = MappingProxyType(
     }
 )
 
+# Where a job stands whose latents are there and whose video is not.
+DENOISED_PERCENT = int(_SPANS[Stage.VAE_DECODER][0])
+
 
 def percent(event: StageEvent) -> int:
     """How much of the clip is done at an event, 0 to 99; only the stored file makes it 100."""

@@ -1,73 +1,60 @@
-"""Drives jobs: claims waiting ones, a few at once, and streams them through the pipeline."""
+"""Claims waiting jobs, a few at once, and holds them while `deployments.jobs.driver` works."""
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
-from contextlib import aclosing, suppress
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection
+from contextlib import suppress
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from structlog.contextvars import bind_contextvars
+from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
-from deployments.api.errors import job_error
-from deployments.artifacts.store import ArtifactStore
-from deployments.errors import JobNotFoundError, LeaseLostError
+from deployments.errors import LeaseLostError
 from deployments.jobs.claims import Claim, Claims
+from deployments.jobs.driver import JobDriver
 from deployments.jobs.metrics import JobMetrics
-from deployments.jobs.prediction import GangClock
-from deployments.jobs.store import JobStore
-from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import PipelineClient
-from deployments.tracing import JobTrace, Tracing
 
 logger = get_logger(__name__)
 
 # How soon a job that another gateway took in is seen, and how soon a cancelled one stops.
 _LOOK_S = 1.0
-# Bounds what one job writes; polls are slower.
-_MIN_STEP_S = 0.05
+_RENEWALS_PER_LEASE = 4
 
 
 class JobRunner:
     """A loop that claims jobs, and a task for each job that it holds.
 
-    The database is called in threads: a slow disk must not hold up the health checks.
-
     Args:
-        store: All jobs.
         claims: Those that this gateway works on.
-        artifacts: Where their files go.
-        pipeline: What makes the clips.
-        tracing: Where their traces go.
-        metrics: Told of each job's beginning and end.
+        driver: Does the work.
+        pipeline: Nothing is claimed before it is there.
+        metrics: Told of jobs that end while nobody works on them.
         max_in_progress: Jobs handed to the pipeline at once, over all gateways, until
             `set_max_in_progress`.
-        renew_s: Time between two renewals of the leases.
+        lease_s: How long a claim lasts; it is renewed four times as often.
+        max_queue_s: A job that waits and is older fails.
     """
 
     def __init__(
         self,
-        store: JobStore,
         claims: Claims,
-        artifacts: ArtifactStore,
+        driver: JobDriver,
         pipeline: PipelineClient,
-        tracing: Tracing,
         metrics: JobMetrics,
         *,
         max_in_progress: int,
-        renew_s: float,
+        lease_s: float,
+        max_queue_s: float,
     ) -> None:
-        self._store = store
         self._claims = claims
-        self._artifacts = artifacts
+        self._driver = driver
         self._pipeline = pipeline
-        self._tracing = tracing
         self._metrics = metrics
         self._max_in_progress = max_in_progress
-        self._renew_s = renew_s
+        self._lease_s = lease_s
+        self._max_queue_s = max_queue_s
         self._renewed_s = float("-inf")
+        self._recovers_at_s = float("-inf")
         self._tasks: dict[Claim, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -139,12 +126,14 @@ class JobRunner:
                 await self._look()
             except SQLAlchemyError:
                 logger.exception("database_unavailable")
+                # What kept this gateway from renewing kept the others: they get the time to.
+                self._recovers_at_s = time.monotonic() + self._lease_s
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _LOOK_S)
 
     async def _look(self) -> None:
         await self._stop_lost()
-        if time.monotonic() - self._renewed_s >= self._renew_s:
+        if time.monotonic() - self._renewed_s >= self._lease_s / _RENEWALS_PER_LEASE:
             await asyncio.to_thread(self._claims.renew, list(self._tasks))
             self._renewed_s = time.monotonic()
             if not self._draining:
@@ -165,13 +154,19 @@ class JobRunner:
         await _stop([self._tasks[claim] for claim in lost if claim in self._tasks])
 
     async def _recover(self) -> None:
-        for job_id in await asyncio.to_thread(self._claims.recover):
-            logger.error("job_failed", job_id=job_id, code="interrupted")
-            await asyncio.to_thread(self._artifacts.drop_request, job_id)
+        if time.monotonic() >= self._recovers_at_s:
+            await self._close("interrupted", await asyncio.to_thread(self._claims.recover))
+        expired = await asyncio.to_thread(self._claims.expire, self._max_queue_s)
+        await self._close("expired", expired)
+
+    async def _close(self, code: str, job_ids: Collection[str]) -> None:
+        for job_id in job_ids:
+            logger.error("job_failed", job_id=job_id, code=code)
+            await self._driver.drop_work(job_id)
             await self._metrics.end(job_id)
 
     def _spawn(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._run(claim), name=claim.job_id)
+        task = asyncio.create_task(self._driver.run(claim), name=claim.job_id)
         self._tasks[claim] = task
         task.add_done_callback(lambda _: self._forget(claim))
 
@@ -182,90 +177,9 @@ class JobRunner:
     def _tasks_of(self, job_id: str) -> list[asyncio.Task[None]]:
         return [task for claim, task in self._tasks.items() if claim.job_id == job_id]
 
-    async def _run(self, claim: Claim) -> None:
-        bind_contextvars(job_id=claim.job_id, attempt=claim.attempt)
-        try:
-            await self._drive(claim)
-        except LeaseLostError:
-            logger.info("job_dropped")
-            await self._drop_if_deleted(claim.job_id)
-        except Exception as error:  # the edge of the job: whatever it was, its owner must hear
-            logger.exception("job_failed", code=job_error(error).code)
-            await self._fail(claim, error)
-
-    async def _drive(self, claim: Claim) -> None:
-        stored = await asyncio.to_thread(self._artifacts.read_request, claim.job_id)
-        job = await asyncio.to_thread(self._store.get, claim.job_id)
-        with self._tracing.job(stored.ids, job.created_at, job.size) as trace:
-            ids = replace(stored.ids, attempt=claim.attempt, traceparent=trace.traceparent)
-            bind_contextvars(**ids.log_fields())
-            await self._generate(claim, replace(stored, ids=ids), trace)
-
-    async def _generate(self, claim: Claim, request: GenerateRequest, trace: JobTrace) -> None:
-        logger.info("job_started")
-        if claim.attempt == 1:
-            await self._metrics.begin(claim.job_id)
-        start_s, written_s = time.monotonic(), float("-inf")
-        results: dict[str, Any] = {}
-        gang_clock = GangClock()
-        async with aclosing(self._pipeline.generate(request)) as items:
-            async for item in items:
-                if isinstance(item, VideoResult):
-                    results = await self._store_result(claim, item)
-                    continue
-                trace.record(item)
-                gang_clock.see(item)
-                if not _is_step(item) or time.monotonic() - written_s >= _MIN_STEP_S:
-                    await self._record(claim, item)
-                    written_s = time.monotonic()
-        await _insist(self._claims.complete, claim, results | {"gang_s": gang_clock.clip_s})
-        await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
-        logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
-        await self._metrics.end(claim.job_id)
-
-    async def _store_result(self, claim: Claim, result: VideoResult) -> dict[str, Any]:
-        write = self._artifacts.write_result
-        return await asyncio.to_thread(write, claim.job_id, claim.attempt, result)
-
-    async def _record(self, claim: Claim, event: StageEvent) -> None:
-        try:
-            await asyncio.to_thread(self._claims.record, claim, event)
-        except OperationalError:  # a clip is worth more than its progress
-            logger.warning("progress_not_written")
-
-    async def _fail(self, claim: Claim, error: Exception) -> None:
-        public = job_error(error)
-        try:
-            await _insist(self._claims.fail, claim, public.code, public.message)
-            await asyncio.to_thread(self._artifacts.drop_request, claim.job_id)
-            await self._metrics.end(claim.job_id)
-        except LeaseLostError:
-            await self._drop_if_deleted(claim.job_id)
-
     async def _release(self, claim: Claim) -> None:
         with suppress(LeaseLostError):  # it ended before it was told to
             await asyncio.to_thread(self._claims.release, claim)
-
-    async def _drop_if_deleted(self, job_id: str) -> None:
-        # A file may have been written after the one who deleted the job removed its folder.
-        try:
-            await asyncio.to_thread(self._store.get, job_id)
-        except JobNotFoundError:
-            await asyncio.to_thread(self._artifacts.delete, job_id)
-
-
-async def _insist(write: Callable[..., None], *values: object) -> None:
-    """Writes how a job ended, however long the database is away; meanwhile the file is kept."""
-    while True:
-        try:
-            return await asyncio.to_thread(write, *values)
-        except OperationalError:
-            logger.warning("job_end_not_written")
-            await asyncio.sleep(_LOOK_S)
-
-
-def _is_step(event: StageEvent) -> bool:
-    return event.state is StageState.STEP
 
 
 async def _stop(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from deployments.errors import JobNotFoundError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 from deployments.jobs.queue import lock_places, tags_of
-from deployments.jobs.tables import FAILED, IN_PROGRESS, QUEUED, Job
+from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.keys.charge import Charge
 
 
@@ -113,6 +113,22 @@ class JobStore:
         unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
             return session.scalar(unfinished) or 0
+
+    def has_completed(self, like: Job, since_s: float) -> bool:
+        """Whether a video of at least this job's size was completed.
+
+        Args:
+            like: The job.
+            since_s: Unix time; earlier ones do not count.
+        """
+        volume = like.width * like.height * like.num_frames
+        query = select(Job.number).where(
+            Job.status == COMPLETED,
+            Job.completed_at >= since_s,
+            Job.width * Job.height * Job.num_frames >= volume,
+        )
+        with self._session() as session:
+            return session.scalar(query.limit(1)) is not None
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job that waits or runs as failed, and takes it from whoever works on it.

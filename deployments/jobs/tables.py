@@ -69,6 +69,8 @@ class Job(Tables):
     order_tag: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     # Waits until then: back-off after a failure.
     not_before: Mapped[float | None] = mapped_column(Double, default=None)
+    # Attempts that failed, as far as they count.
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
     # Gangs that died under it.
     strikes: Mapped[int] = mapped_column(default=0, server_default="0")
     # Since when its final latents are kept: from then on it is never denoised again.

@@ -96,6 +96,11 @@ _JOBS = Row(
             description="The codes of the API's errors.",
         ),
         Panel(
+            "Failed attempts that are followed by another, by code",
+            (Query(increase(jobs.JOB_RETRIES, "code"), "{{code}}"),),
+            stacked=True,
+        ),
+        Panel(
             "Refused requests by code",
             (Query(increase(jobs.JOBS_REFUSED, "code"), "{{code}}"),),
             stacked=True,

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from deployments.config import ServeConfig
+from deployments.jobs.store import JobStore
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,15 @@ def wait_for_step(client: httpx.Client, video_id: str, *, timeout_s: float = 60)
         assert video["status"] in ("queued", "in_progress"), video
         time.sleep(0.02)
     raise TimeoutError(f"{video_id} never denoised: {video}")
+
+
+def wait_for_attempt(jobs: JobStore, job_id: str, attempt: int, *, timeout_s: float = 60) -> None:
+    """Returns once a job has been claimed so many times."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        job = jobs.get(job_id)
+        if job.attempts >= attempt:
+            return
+        assert not job.is_over, (job.error_code, job.error_message)
+        time.sleep(0.02)
+    raise TimeoutError(f"{job_id} is at attempt {job.attempts}")

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.errors import LeaseLostError
-from deployments.jobs.claims import MAX_ATTEMPTS, Claim, Claims
+from deployments.jobs.claims import Claim, Claims
 from deployments.jobs.database import open_database
+from deployments.jobs.retries import Retry
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import Stage, StageEvent, StageState
@@ -134,7 +135,8 @@ def test_a_job_of_a_gateway_that_is_gone_waits_again(engine: Engine) -> None:
     run_out(engine, [first])
     assert next_one.recover() == []
     job = store.get("a")
-    assert (job.status, job.stage, job.step, job.progress) == (QUEUED, None, None, 47)
+    assert (job.status, job.stage, job.step, job.progress) == (QUEUED, None, None, 0)
+    assert job.failures == 1
     assert next_one.claim(2) == [Claim("a", 2)]
     with pytest.raises(LeaseLostError):
         gone.record(first, step(3))
@@ -143,10 +145,10 @@ def test_a_job_of_a_gateway_that_is_gone_waits_again(engine: Engine) -> None:
 
 def test_a_job_that_loses_its_gateway_again_and_again_fails(engine: Engine) -> None:
     store = add(engine, "a")
-    claims = Claims(engine, "g", lease_s=LEASE_S)
-    for attempt in range(1, MAX_ATTEMPTS):
+    claims = Claims(engine, "g", lease_s=LEASE_S, max_failures=3)
+    for _ in range(2):
         run_out(engine, claims.claim(1))
-        assert claims.recover() == [], attempt
+        assert claims.recover() == []
     run_out(engine, claims.claim(1))
     assert claims.recover() == ["a"]
     assert (store.get("a").status, store.get("a").error_code) == (FAILED, "interrupted")
@@ -184,3 +186,81 @@ def test_a_released_job_waits_again(engine: Engine) -> None:
     claims.release(claim)
     assert store.get("a").status == QUEUED
     assert claims.claim(1) == [Claim("a", 2)]
+
+
+def test_a_retried_job_waits_for_its_time_and_remembers_why(engine: Engine) -> None:
+    store = add(engine, "a")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    (first,) = claims.claim(1)
+    claims.record(first, step(2))
+    claims.retry(first, Retry(delay_s=30.0, counted=False, struck=True))
+    job = store.get("a")
+    assert (job.status, job.progress, job.failures, job.strikes) == (QUEUED, 0, 0, 1)
+    assert claims.claim(1) == []
+    with pytest.raises(LeaseLostError):
+        claims.retry(first, Retry(delay_s=0.0))
+    (second,) = _claim_after_wait(engine, claims)
+    claims.retry(second, Retry(delay_s=0.0))
+    assert (store.get("a").failures, store.get("a").strikes) == (1, 1)
+    assert claims.claim(1) == [Claim("a", 3)]
+
+
+def _claim_after_wait(engine: Engine, claims: Claims) -> list[Claim]:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET not_before = :now"), {"now": time.time()})
+    return claims.claim(1)
+
+
+@pytest.mark.parametrize("goes", ["retry", "release", "recover"])
+def test_a_job_with_its_latents_waits_with_what_was_done(engine: Engine, goes: str) -> None:
+    store = add(engine, "a")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    (claim,) = claims.claim(1)
+    claims.record(claim, StageEvent(Stage.DENOISER, StageState.FINISHED, 4, 4, 9.0))
+    claims.note_latents(claim)
+    since_s = store.get("a").latents_at
+    claims.note_latents(claim)
+    if goes == "retry":
+        claims.retry(claim, Retry(delay_s=0.0))
+    elif goes == "release":
+        claims.release(claim)
+    else:
+        run_out(engine, [claim])
+        claims.recover()
+    job = store.get("a")
+    assert (job.status, job.progress, job.stage_durations) == (QUEUED, 93, {"denoiser": 9.0})
+    assert job.latents_at == since_s is not None
+    with pytest.raises(LeaseLostError):
+        claims.note_latents(claim)
+
+
+def test_a_job_that_waited_too_long_expires(engine: Engine) -> None:
+    store = add(engine, "old", "held", "new")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET created_at = 1 WHERE id <> 'new'"))
+        connection.execute(text("UPDATE jobs SET not_before = 1e12 WHERE id = 'old'"))
+    (held,) = claims.claim(1)
+    assert claims.expire(3600.0) == ["old"]
+    assert (store.get("old").status, store.get("old").error_code) == (FAILED, "expired")
+    assert claims.still_held([held]) == {held}
+    assert store.get("new").status == QUEUED
+
+
+def test_what_was_made_since_the_gangs_are_as_they_are_tells_of_their_memory(
+    engine: Engine,
+) -> None:
+    store = add(engine, "small", "large")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET num_frames = 81 WHERE id = 'large'"))
+    small, large = store.get("small"), store.get("large")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    _, second = claims.claim(2)
+    assert not store.has_completed(small, 0.0)
+    claims.complete(second)
+    assert second.job_id == "large"
+    assert store.has_completed(small, 0.0)
+    assert store.has_completed(large, 0.0)
+    large.num_frames = 85
+    assert not store.has_completed(large, 0.0)
+    assert not store.has_completed(small, time.time() + 1)

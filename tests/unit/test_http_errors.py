@@ -5,8 +5,15 @@ import asyncio
 import pytest
 from ray.exceptions import RayTaskError
 
-from cluster.errors import GangStoppedError, RankDiedError, RankFailedError, StepTimeoutError
+from cluster.errors import (
+    GangStoppedError,
+    RankDiedError,
+    RankFailedError,
+    RankOutOfMemoryError,
+    StepTimeoutError,
+)
 from deployments.api.errors import job_error, root_cause
+from deployments.errors import StageDiedError, StageTimeoutError
 from model.errors import DenoiseCancelled, InvalidInputError
 
 
@@ -17,9 +24,12 @@ from model.errors import DenoiseCancelled, InvalidInputError
         (StepTimeoutError([0], 9.0), "step_timeout"),
         (RankFailedError(1, "CUDA out of memory", "Traceback: secrets"), "rank_failed"),
         (GangStoppedError("given up"), "gang_stopped"),
-        (DenoiseCancelled("a"), "cancelled"),
+        (DenoiseCancelled("a"), "interrupted"),
         (asyncio.CancelledError(), "cancelled"),
         (InvalidInputError("size", "too small"), "invalid_value"),
+        (RankOutOfMemoryError(1, "CUDA out of memory", "Traceback: secrets"), "out_of_memory"),
+        (StageDiedError("vae_decoder", "was lost (ActorDiedError)"), "stage_died"),
+        (StageTimeoutError("vae_decoder", "did not answer within 9 s"), "stage_timeout"),
         (KeyError("x"), "internal_error"),
     ],
 )

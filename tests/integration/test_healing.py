@@ -1,0 +1,83 @@
+"""What dies after a clip was denoised costs a decode at most."""
+
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from sqlalchemy import create_engine
+
+from deployments.jobs.store import JobStore
+from deployments.jobs.tables import Job
+from deployments.names import PIPELINE
+from tests.support.server import Server, body, wait_for, wait_for_attempt
+
+
+@pytest.fixture
+def jobs(server: Server) -> Iterator[JobStore]:
+    store = JobStore(create_engine(server.config.gateway.store_url()))
+    yield store
+    store.close()
+
+
+def processes_of(deployment: str) -> list[psutil.Process]:
+    """Those of this cluster that serve a stage."""
+    title = f"ray::ServeReplica:{PIPELINE}:{deployment}"
+    family = psutil.Process().children(recursive=True)
+    return [process for process in family if " ".join(process.cmdline()).startswith(title)]
+
+
+def wait_for_latents(jobs: JobStore, job_id: str) -> Job:
+    """Returns once a job's latents are kept and its decoder works."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        job = jobs.get(job_id)
+        if job.latents_at is not None and job.stage == "vae_decoder" and job.step:
+            return job
+        assert not job.is_over
+        time.sleep(0.01)
+    raise TimeoutError(f"{job_id} is {job.status} at {job.stage}")
+
+
+def wait_for_duration(jobs: JobStore, job_id: str, stage: str) -> None:
+    """Returns once a stage has finished its part of a job."""
+    deadline_s = time.monotonic() + 60
+    while stage not in jobs.get(job_id).stage_durations:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def test_a_decoder_that_dies_costs_no_second_denoise(server: Server, jobs: JobStore) -> None:
+    [decoder] = processes_of("vae_decoder")
+    with server.client() as client:
+        # Long enough for a decode of seconds even of this model.
+        fields = {"num_frames": 81, "size": "112x64", "num_inference_steps": 2}
+        video_id = client.post("/v1/videos", json=body(**fields)).json()["id"]
+        denoised = wait_for_latents(jobs, video_id)
+        decoder.kill()
+        wait_for_attempt(jobs, video_id, 2)
+        video = wait_for(client, video_id)
+        assert video["status"] == "completed", video
+        assert client.get(f"/v1/videos/{video_id}/content").status_code == 200
+    job = jobs.get(video_id)
+    assert (job.attempts, job.failures, job.strikes) == (2, 1, 0)
+    assert job.latents_at == denoised.latents_at
+    # Measured to the tenth of a millisecond: a second denoise would have taken another time.
+    assert job.stage_durations["denoiser"] == denoised.stage_durations["denoiser"]
+    kept = server.config.gateway.data_dir / "videos" / video_id / "latents.safetensors"
+    assert not kept.exists()
+
+
+def test_a_video_waits_for_a_store_that_does_not_write(server: Server, jobs: JobStore) -> None:
+    with server.client() as client:
+        video_id = client.post("/v1/videos", json=body()).json()["id"]
+        # Root writes into any folder, but nobody puts a file in a folder's place.
+        obstacle = server.config.gateway.data_dir / "videos" / video_id / "1" / "video.mp4"
+        obstacle.mkdir(parents=True)
+        wait_for_duration(jobs, video_id, "vae_decoder")
+        time.sleep(1.0)
+        assert jobs.get(video_id).status == "in_progress"
+        obstacle.rmdir()
+        assert wait_for(client, video_id)["status"] == "completed"
+        assert client.get(f"/v1/videos/{video_id}/content").status_code == 200
+    assert jobs.get(video_id).attempts == 1
