@@ -70,7 +70,7 @@ def refusals(*statuses: int) -> Responses:
     """
     codes = codes_by_status()
     described: Responses = {"default": _error("Any other error.")}
-    for status in statuses:
+    for status in (*statuses, 401, 403):
         described[status] = _error(f"One of {', '.join(codes[status])}.")
         if status in (429, 503):
             described[status]["headers"] = _RETRY_AFTER

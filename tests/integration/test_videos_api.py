@@ -1,7 +1,6 @@
-"""The whole product over HTTP: stock client, JSON, multipart, files, control."""
+"""The whole product over HTTP: JSON, multipart, files, control."""
 
 import io
-import json
 import threading
 import time
 
@@ -9,10 +8,9 @@ import av
 import httpx
 import numpy as np
 import pytest
-from openai import OpenAI
 from safetensors.numpy import load
 
-from tests.support.server import Server, body, camera, data_url, picture, wait_for, wait_for_step
+from tests.support.server import Server, body, camera, picture, wait_for, wait_for_step
 
 LUMA = np.array([0.299, 0.587, 0.114])
 LONG = 400  # steps: far longer than any test looks at
@@ -30,35 +28,6 @@ def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
-
-
-def test_stock_client_with_a_file(server: Server) -> None:
-    client = OpenAI(api_key="none", base_url=f"{server.url}/v1")
-    video = client.videos.create_and_poll(
-        prompt="a house by the sea",
-        input_reference=("first.png", picture(), "image/png"),
-        extra_body={"num_frames": 9, "seed": 3, "camera": json.dumps(camera(9))},
-    )
-    assert (video.status, video.progress, video.size) == ("completed", 100, "96x64")
-    assert len(frames_of(client.videos.download_content(video.id).read())) == 9
-    assert client.videos.retrieve(video.id).completed_at is not None
-    assert video.id in [listed.id for listed in client.videos.list(limit=5)]
-    assert client.videos.delete(video.id).deleted
-    with pytest.raises(Exception, match="no video has the id"):
-        client.videos.retrieve(video.id)
-
-
-def test_stock_client_without_a_file(server: Server) -> None:
-    client = OpenAI(api_key="none", base_url=f"{server.url}/v1")
-    video = client.videos.create(
-        prompt="a house by the sea",
-        size="112x64",  # type: ignore[arg-type]
-        seconds="1",  # type: ignore[arg-type]
-        # As an argument of its own this client takes only files.
-        extra_body={"input_reference": {"image_url": data_url(picture())}},
-    )
-    assert video.status == "queued"
-    assert client.videos.poll(video.id).seconds == "1"
 
 
 def test_json_with_camera_and_tensors(server: Server) -> None:

@@ -56,6 +56,7 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
                 },
                 "max_concurrent_jobs": 2,
                 "lease_s": 3,
+                "events": {"max_stream_s": 3},
                 "drain_timeout_s": 60,
             },
             "http": {"port": port},

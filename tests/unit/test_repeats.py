@@ -11,14 +11,18 @@ from sqlalchemy import Engine, text
 
 from deployments.api.create_body import CreateBody, validate
 from deployments.api.intent import intent_of, request_hash
+from deployments.artifacts.objects import Objects
 from deployments.artifacts.store import ArtifactStore
 from deployments.errors import IdempotencyMismatchError, RepeatedError
 from deployments.ids import JobIds
 from deployments.jobs.database import open_database
+from deployments.jobs.forecast import Forecast
 from deployments.jobs.intake import Intake
 from deployments.jobs.repeats import Accepted, Intent, Repeats
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import FAILED, Job
+from deployments.keys.charge import Charge
+from deployments.keys.rights import UNLIMITED
 from deployments.messages import GenerateRequest
 from model.errors import InvalidInputError
 from model.types import SamplerSettings, VideoShape
@@ -52,8 +56,13 @@ class Door:
         self.store = JobStore(self.engine)
         self._made = 0
         self._repeats = Repeats(self.engine, window_s=window_s)
+        self.objects = Objects(folder.as_uri())
         self._intake = Intake(
-            self.store, ArtifactStore(folder), max_jobs=lambda: 10_000, on_new=lambda: None
+            self.store,
+            ArtifactStore(self.objects),
+            Forecast(self.engine, max_in_progress=lambda: 2, max_wait_s=None),
+            max_jobs=lambda: 10_000,
+            on_new=lambda: None,
         )
 
     async def post(self, intent: Intent, *, key_id: str = "") -> Accepted:
@@ -63,7 +72,7 @@ class Door:
         self._made += 1
         job = row(f"video_{id(self)}_{self._made}")
         job.key_id, job.idempotency_key, job.request_hash = key_id, intent.key, intent.request_hash
-        await self._intake.submit(job, inputs(job.id))
+        await self._intake.submit(job, inputs(job.id), Charge(UNLIMITED))
         return job
 
 
@@ -96,7 +105,7 @@ def inputs(job_id: str) -> GenerateRequest:
 
 @pytest.fixture
 def doors(url: str, tmp_path: Path) -> Iterator[list[Door]]:
-    doors = [Door(url, tmp_path) for _ in range(2)]
+    doors = [Door(url, tmp_path / "files") for _ in range(2)]
     yield doors
     _empty(doors[0].engine)
     for door in doors:
@@ -108,9 +117,7 @@ def _empty(engine: Engine) -> None:
         connection.execute(text("DELETE FROM jobs"))
 
 
-def test_a_thousand_requests_at_two_gateways_make_one_job(
-    doors: list[Door], tmp_path: Path
-) -> None:
+def test_a_thousand_requests_at_two_gateways_make_one_job(doors: list[Door]) -> None:
     async def storm() -> list[Accepted]:
         return await asyncio.gather(*(doors[n % 2].post(KEY) for n in range(1000)))
 
@@ -118,18 +125,17 @@ def test_a_thousand_requests_at_two_gateways_make_one_job(
     assert len({answer.job.id for answer in accepted}) == 1
     assert sum(not answer.is_replay for answer in accepted) == 1
     assert sum(doors[0].store.count().values()) == 1
-    folders = [path.name for path in (tmp_path / "videos").iterdir()]
-    assert folders == [accepted[0].job.id]
+    assert {stored.name.split("/")[0] for stored in doors[0].objects.list()} == {accepted[0].job.id}
 
 
-def test_the_loser_of_a_race_leaves_no_inputs(doors: list[Door], tmp_path: Path) -> None:
+def test_the_loser_of_a_race_leaves_no_inputs(doors: list[Door]) -> None:
     async def race() -> None:
         await doors[0].make(KEY, "")
         await doors[1].make(KEY, "")
 
     with pytest.raises(RepeatedError):
         asyncio.run(race())
-    assert len(list((tmp_path / "videos").iterdir())) == 1
+    assert len(list(doors[0].objects.list())) == 1
 
 
 def test_the_key_is_the_owners_alone(doors: list[Door]) -> None:
@@ -173,7 +179,7 @@ def test_a_marked_retry_finds_the_job_and_an_unmarked_one_makes_another(doors: l
 @pytest.mark.parametrize("case", ["too old", "failed", "switched off", "somebody else's", "other"])
 def test_a_retry_finds_only_a_recent_live_job_of_its_owner(tmp_path: Path, case: str) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    door = Door(url, tmp_path, window_s=0 if case == "switched off" else 30)
+    door = Door(url, tmp_path / "files", window_s=0 if case == "switched off" else 30)
     old = row("old")
     old.request_hash = "other" if case == "other" else "hash"
     old.key_id = "a" if case == "somebody else's" else ""
