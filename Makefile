@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof openapi clean
+.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof openapi clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: $(STAMP) ## Run the unit and integration tests
 
 test-unit: $(STAMP) ## Run the unit tests alone
 	$(BIN)/pytest tests/unit
+
+FUZZ_EXAMPLES ?= 5000
+fuzz: $(STAMP) ## Send the API much that is wrong (FUZZ_EXAMPLES=5000 of each kind)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --timeout 0 tests/unit/test_fuzz.py
 
 lint: $(STAMP) ## Check style, types and import directions
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -31,7 +31,8 @@ def intent_of(headers: Mapping[str, str], body: CreateBody) -> Intent:
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidInputError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     retries = headers.get(RETRY_COUNT_HEADER, "0")
-    return Intent(key, request_hash(body), is_retry=retries.isdecimal() and int(retries) > 0)
+    is_retry = retries.isdecimal() and retries.strip("0") != ""
+    return Intent(key, request_hash(body), is_retry=is_retry)
 
 
 def request_hash(body: CreateBody) -> str:
