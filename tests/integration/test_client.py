@@ -142,26 +142,27 @@ def test_commands(server: Server, client: Client, tmp_path: Path) -> None:
 
 @pytest.fixture
 def long_job(client: Client) -> Iterator[Job]:
-    job = client.generate(image=picture(), prompt="a", num_frames=9, num_inference_steps=LONG)
+    """Outlasts the start of several processes."""
+    job = client.generate(image=picture(), prompt="a", num_frames=81, num_inference_steps=1000)
     yield job
     job.delete()
 
 
 def test_ctrl_c_at_a_terminal_asks(server: Server, long_job: Job) -> None:
-    with at_terminal("jobs", "watch", long_job.id, "--url", server.url) as terminal:
-        terminal.read_until("denoiser")
-        terminal.type("\x03")
-        terminal.read_until("[d]etach")
-        terminal.type("\n")
-        terminal.read_until(f"lingbot-serve jobs watch {long_job.id} --url {server.url}")
-        assert terminal.exit_code() == ExitCode.INTERRUPTED
-    assert long_job.refresh().status == "in_progress"
-    with at_terminal("jobs", "watch", long_job.id, "--url", server.url) as terminal:
-        terminal.read_until("denoiser")
-        terminal.type("\x03")
-        terminal.read_until("[c]ancel")
-        terminal.type("c\n")
-        assert terminal.exit_code() == ExitCode.CANCELLED
+    watch = ("jobs", "watch", long_job.id, "--url", server.url)
+    with at_terminal(*watch) as first, at_terminal(*watch) as second:
+        for terminal in (first, second):
+            terminal.read_until("denoiser")
+        first.type("\x03")
+        first.read_until("[d]etach")
+        first.type("\n")
+        first.read_until(f"lingbot-serve jobs watch {long_job.id} --url {server.url}")
+        assert first.exit_code() == ExitCode.INTERRUPTED
+        assert long_job.refresh().status == "in_progress"
+        second.type("\x03")
+        second.read_until("[c]ancel")
+        second.type("c\n")
+        assert second.exit_code() == ExitCode.CANCELLED
     assert long_job.refresh().state == "cancelled"
 
 
@@ -171,17 +172,17 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], controller: int) -> None:
         self._process = process
         self._controller = controller
-        self._seen = ""
+        self._seen = b""
 
     def read_until(self, text: str, *, timeout_s: float = 60) -> None:
         deadline_s = time.monotonic() + timeout_s
-        while text not in self._seen:
+        while text.encode() not in self._seen:
             assert time.monotonic() < deadline_s, self._seen
             try:
-                self._seen += os.read(self._controller, 65536).decode()
+                self._seen += os.read(self._controller, 65536)
             except OSError:  # the command has ended
-                assert text in self._seen, self._seen
-        self._seen = self._seen.partition(text)[2]
+                assert text.encode() in self._seen, self._seen
+        self._seen = self._seen.partition(text.encode())[2]
 
     def type(self, text: str) -> None:
         os.write(self._controller, text.encode())
