@@ -20,9 +20,11 @@ from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
 from deployments.pipeline import Pipeline, StageTimeouts
 from deployments.pipeline_config import PipelineConfig, StageConfig
+from deployments.record import origin_of
 from deployments.text_encoder import TextEncoderStage
 from deployments.vae_decoder import VAEDecoderStage
 from deployments.vae_encoder import VAEEncoderStage
+from model.checkpoint.fingerprint import fingerprint
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.checkpoint.manifest import check_manifest
 from model.config import DiTConfig, read_dit_config
@@ -83,6 +85,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         gpus_per_gang=gang.size,
         timeouts=stage_timeouts(args),
         logs=args.logging,
+        origin=origin_of(args, fingerprint(paths.root)),
     )
 
 

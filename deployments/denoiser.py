@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from ray import serve
 
@@ -93,7 +94,7 @@ class DenoiserStage:
                 assert isinstance(item, (Step, Latents))
                 if item is not begun:
                     clock.tick(item)
-                yield item
+                yield replace(item, made_by=self._facts()) if isinstance(item, Latents) else item
 
     async def facts(self) -> DenoiserFacts:
         """What the gang chose at its start."""

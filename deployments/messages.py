@@ -1,7 +1,9 @@
 """What travels between the gateway, the pipeline and the stages, beside `model.types`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from autoscaling.cost import latent_tokens
 from autoscaling.work import ClipWork
@@ -43,6 +45,7 @@ class GenerateRequest:
         seed: Of the initial noise.
         return_tensors: Whether latents and frames come back beside the MP4.
         due_at_s: Unix time by which the clip should be done; None: whenever.
+        size: "WxH" as it was asked for; `shape` has what the image's aspect made of it.
     """
 
     ids: JobIds
@@ -55,6 +58,7 @@ class GenerateRequest:
     seed: int
     return_tensors: bool = False
     due_at_s: float | None = None
+    size: str = ""
 
     @property
     def work(self) -> ClipWork:
@@ -118,6 +122,7 @@ class VideoResult:
         frames: Uint8 [T, H, W, 3] where tensors were asked for.
         stills: Pictures of the clip; None where nobody drew them.
         seconds: Length of the clip.
+        record: What it takes to make it again; see `deployments.record`.
     """
 
     mp4: bytes
@@ -125,6 +130,7 @@ class VideoResult:
     frames: UInt8Array | None
     stills: Stills | None = None
     seconds: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from deployments.messages import (
     VideoResult,
 )
 from deployments.names import PIPELINE
+from deployments.record import Origin, record_of
 from deployments.startup import announce
 from deployments.transfers import note_latents, note_video
 from model.types import DenoiserFacts, Latents, Step
@@ -119,6 +120,7 @@ class Pipeline:
         gpus_per_gang: GPUs of a gang, for predicting what clips cost.
         timeouts: How long the stages may take.
         logs: How the replica writes its log.
+        origin: What makes its videos, for their records; None: no records.
     """
 
     def __init__(
@@ -131,8 +133,10 @@ class Pipeline:
         gpus_per_gang: int,
         logs: LogConfig,
         timeouts: StageTimeouts = _TIMEOUTS,
+        origin: Origin | None = None,
     ) -> None:
         configure_replica_logging(logs, PIPELINE)
+        self._origin = origin
         self._text_encoder = text_encoder
         self._image_encoder = image_encoder
         self._vae_encoder = vae_encoder
@@ -300,10 +304,20 @@ class Pipeline:
                         assert isinstance(item, DecodedVideo)
                         note_video(item, sent_s)
                         yield clock.event(StageState.FINISHED, total, total)
-                        kept = latents.values if request.return_tensors else None
                         yield VideoResult(
-                            item.mp4, kept, item.frames, item.stills, request.shape.seconds
+                            item.mp4,
+                            latents.values if request.return_tensors else None,
+                            item.frames,
+                            item.stills,
+                            request.shape.seconds,
+                            await self._record(request, latents),
                         )
+
+    async def _record(self, request: GenerateRequest, latents: Latents) -> Mapping[str, Any]:
+        if self._origin is None:
+            return {}
+        # In a thread: it hashes a picture that may be large.
+        return await asyncio.to_thread(record_of, request, self._origin, latents.made_by)
 
 
 async def _finish(

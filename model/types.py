@@ -177,9 +177,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """A denoised clip in latent space: [16, f, h, w]."""
+    """A denoised clip in latent space.
+
+    Args:
+        values: [16, f, h, w].
+        made_by: The denoiser that made it, where that is known.
+    """
 
     values: FloatArray
+    made_by: DenoiserFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

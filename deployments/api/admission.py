@@ -73,6 +73,7 @@ def admit(body: CreateBody, image: UInt8Array, config: GatewayConfig, ids: JobId
         seed=secrets.randbelow(2**31) if fields.seed is None else fields.seed,
         return_tensors=fields.return_tensors,
         due_at_s=None if fields.deadline_s is None else time.time() + fields.deadline_s,
+        size=fields.size or config.generation.size,
     )
     return Admitted(request, _notes(asked, shape, camera), fields.priority)
 

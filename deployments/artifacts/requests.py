@@ -31,6 +31,7 @@ def pack_request(request: GenerateRequest) -> bytes:
         "seed": request.seed,
         "return_tensors": request.return_tensors,
         "due_at_s": request.due_at_s,
+        "size": request.size,
     }
     return save(arrays, metadata={_REQUEST_KEY: json.dumps(scalars)})
 

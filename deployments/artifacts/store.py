@@ -103,7 +103,7 @@ class ArtifactStore:
             stored[variant] = file.as_row()
         keep_s = self._expire_after_s
         expires_at = None if keep_s is None else time.time() + keep_s
-        return {"artifacts": stored, "expires_at": expires_at}
+        return {"artifacts": stored, "expires_at": expires_at, "record": dict(result.record)}
 
     def delete(self, job_id: str) -> None:
         """Removes everything of a job.
