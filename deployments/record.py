@@ -99,7 +99,7 @@ def _inputs(request: GenerateRequest) -> dict[str, dict[str, Any]]:
         arrays |= {"poses": request.camera.poses, "intrinsics": request.camera.intrinsics}
     return {
         name: {
-            "sha256": hashlib.sha256(np.ascontiguousarray(array)).hexdigest(),
+            "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
             "shape": list(array.shape),
             "dtype": str(array.dtype),
         }

@@ -1,12 +1,17 @@
 """What is kept of a job in mid-work, so that a finished stage is not done again."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 from safetensors.numpy import load, save
 
+from deployments.artifacts.requests import metadata
 from deployments.artifacts.store import ArtifactStore
-from model.types import Latents
+from model.types import DenoiserFacts, Latents
 
 _LATENTS = "latents.safetensors"
+_MADE_BY = "made_by"
 
 
 class KeptWork:
@@ -27,7 +32,9 @@ class KeptWork:
         Raises:
             ArtifactStoreError: The store does not take them.
         """
-        content = save({"latents": np.ascontiguousarray(latents.values)})
+        facts = None if latents.made_by is None else asdict(latents.made_by)
+        arrays = {"latents": np.ascontiguousarray(latents.values)}
+        content = save(arrays, metadata={_MADE_BY: json.dumps(facts)})
         self._artifacts.put(job_id, _LATENTS, content)
 
     def read_latents(self, job_id: str) -> Latents | None:
@@ -37,7 +44,11 @@ class KeptWork:
             ArtifactStoreError: The store does not answer.
         """
         content = self._artifacts.read(job_id, _LATENTS)
-        return None if content is None else Latents(load(content)["latents"])
+        if content is None:
+            return None
+        facts = json.loads(metadata(content)[_MADE_BY])
+        made_by = None if facts is None else DenoiserFacts(**facts)
+        return Latents(load(content)["latents"], made_by)
 
     def drop_latents(self, job_id: str) -> None:
         """Removes a job's latents.

@@ -38,7 +38,7 @@ def pack_request(request: GenerateRequest) -> bytes:
 
 def unpack_request(job_id: str, file: bytes) -> GenerateRequest:
     """The inputs that `pack_request` made a file of."""
-    scalars = json.loads(_metadata(file)[_REQUEST_KEY])
+    scalars = json.loads(metadata(file)[_REQUEST_KEY])
     arrays = load(file)
     sampler = scalars.pop("sampler")
     camera = (
@@ -56,7 +56,7 @@ def unpack_request(job_id: str, file: bytes) -> GenerateRequest:
     )
 
 
-def _metadata(file: bytes) -> dict[str, Any]:
+def metadata(file: bytes) -> dict[str, Any]:
     """Metadata of a file in memory, which safetensors gives only of files on disk."""
     length = int.from_bytes(file[:_LENGTH_BYTES], "little")
     header: dict[str, Any] = json.loads(file[_LENGTH_BYTES : _LENGTH_BYTES + length])
