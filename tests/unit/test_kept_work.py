@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from deployments.jobs.keeper import Keeper
 from deployments.jobs.retries import RetrySettings
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
-from model.types import Latents
+from model.types import DenoiserFacts, Latents
 
 SETTINGS = RetrySettings(backoff_s=0.01, max_backoff_s=0.02, store_patience_s=0.1)
 LATENTS = Latents(np.arange(16 * 2 * 4 * 4, dtype=np.float32).reshape(16, 2, 4, 4))
@@ -59,6 +60,10 @@ def test_latents_come_back_bit_by_bit_until_they_are_dropped(kept: KeptWork) -> 
     read = kept.read_latents("a")
     assert read is not None
     np.testing.assert_array_equal(read.values, LATENTS.values)
+    assert read.made_by is None
+    facts = DenoiserFacts("sdpa", "none", False, False, 2, 2, "float32", 1.5, 2.5)
+    kept.write_latents("a", replace(LATENTS, made_by=facts))
+    assert kept.read_latents("a").made_by == facts
     kept.drop_latents("a")
     kept.drop_latents("a")
     assert kept.read_latents("a") is None
