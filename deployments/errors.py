@@ -10,6 +10,9 @@ LingBotError
     ├── PermissionDeniedError     the API key is not for this
     ├── QuotaExceededError        the API key has used up what it may
     ├── JobNotFoundError          no such video
+    ├── WebhookNotFoundError      no such webhook endpoint
+    ├── DeliveryNotFoundError     the endpoint has no such delivery
+    ├── EndpointDisabledError     the endpoint wants nothing more
     ├── ContentNotReadyError      the video is not finished, or failed
     ├── VariantNotFoundError      this video has no such variant
     ├── BodyTooLargeError         the request body exceeds the limit
@@ -104,6 +107,18 @@ class QuotaExceededError(GatewayError):
 
 class JobNotFoundError(GatewayError):
     """No video has this id."""
+
+
+class WebhookNotFoundError(GatewayError):
+    """No webhook endpoint has this id."""
+
+
+class DeliveryNotFoundError(GatewayError):
+    """No delivery to this endpoint has this id."""
+
+
+class EndpointDisabledError(GatewayError):
+    """The endpoint has answered that it wants nothing more."""
 
 
 class ContentNotReadyError(GatewayError):

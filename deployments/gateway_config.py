@@ -14,6 +14,7 @@ from deployments.jobs.scheduling import SchedulingConfig
 from deployments.keys.settings import AuthSettings
 from deployments.names import PIPELINE
 from deployments.settings import AbsolutePath, LabelSelector, Settings
+from deployments.webhooks.settings import WebhookSettings
 from model.errors import ConfigurationError
 from model.types import Solver
 
@@ -102,6 +103,7 @@ class GatewayConfig(Settings):
         logging: How the gateway writes its log.
         tracing: Where the traces of its jobs go.
         auth: Who may call.
+        webhooks: How the ends of jobs are told to those who asked for it.
     """
 
     data_dir: AbsolutePath = Path("data").absolute()
@@ -131,6 +133,7 @@ class GatewayConfig(Settings):
     logging: LogConfig = LogConfig()
     tracing: TracingConfig = TracingConfig()
     auth: AuthSettings = AuthSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @model_validator(mode="after")
     def _one_database(self) -> "GatewayConfig":

@@ -125,10 +125,26 @@ class OutboundClient:
 
         return await self._call(send)
 
+    async def check(self, url: str) -> None:
+        """Looks a host up and vets it, without calling it.
+
+        Raises:
+            OutboundRefusedError: The URL may not be called.
+            OutboundFailedError: Its host cannot be found in time.
+        """
+
+        async def vet() -> None:
+            await self._transport().addresses(httpx.URL(url))
+
+        await self._in_time(vet())
+
     async def _call(self, use: Callable[[httpx.AsyncClient], Coroutine[Any, Any, T]]) -> T:
+        return await self._in_time(self._with_client(use))
+
+    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
         async with self._turns:
             try:
-                return await asyncio.wait_for(self._with_client(use), self._settings.timeout_s)
+                return await asyncio.wait_for(call, self._settings.timeout_s)
             except asyncio.TimeoutError as error:
                 raise OutboundFailedError(
                     f"gave no whole answer in {self._settings.timeout_s:g} s"
@@ -142,7 +158,7 @@ class OutboundClient:
 
     async def _with_client(self, use: Callable[[httpx.AsyncClient], Coroutine[Any, Any, T]]) -> T:
         async with httpx.AsyncClient(
-            transport=_VettedTransport(self._settings, self._resolver, self._tls),
+            transport=self._transport(),
             headers={"user-agent": _USER_AGENT, "accept-encoding": "identity"},
             timeout=httpx.Timeout(self._settings.timeout_s, connect=_CONNECT_TIMEOUT_S),
             follow_redirects=True,
@@ -150,6 +166,9 @@ class OutboundClient:
             trust_env=False,
         ) as client:
             return await use(client)
+
+    def _transport(self) -> "_VettedTransport":
+        return _VettedTransport(self._settings, self._resolver, self._tls)
 
 
 class _VettedTransport(httpx.AsyncBaseTransport):
@@ -165,7 +184,7 @@ class _VettedTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        addresses = await self._addresses(request.url)
+        addresses = await self.addresses(request.url)
         for address in addresses[:-1]:
             try:
                 return await self._transport.handle_async_request(_readdressed(request, address))
@@ -176,7 +195,13 @@ class _VettedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _addresses(self, url: httpx.URL) -> list[str]:
+    async def addresses(self, url: httpx.URL) -> list[str]:
+        """Where a URL may be called.
+
+        Raises:
+            OutboundRefusedError: Nowhere.
+            OutboundFailedError: Its host cannot be found.
+        """
         if url.scheme not in self._schemes or not url.host:
             raise OutboundRefusedError(f"must be an {' or '.join(self._schemes)} address")
         if url.userinfo:

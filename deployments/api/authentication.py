@@ -47,7 +47,8 @@ class Authentication:
             PermissionDeniedError: The key is not for this.
             QuotaExceededError: The key sends requests too often.
         """
-        if not self._asks_for_keys or request.url.path in OPEN_PATHS:
+        # The route's own path: the application may stand under a prefix.
+        if not self._asks_for_keys or request.scope["route"].path in OPEN_PATHS:
             request.state.caller = ANYONE
             return
         caller = await self._caller(request.headers.get("authorization"))

@@ -22,7 +22,9 @@ from deployments.errors import (
     BodyTooSlowError,
     ContentExpiredError,
     ContentNotReadyError,
+    DeliveryNotFoundError,
     DrainingError,
+    EndpointDisabledError,
     GatewayError,
     IdempotencyMismatchError,
     JobFailedError,
@@ -37,6 +39,7 @@ from deployments.errors import (
     UnauthenticatedError,
     VariantNotFoundError,
     WaitTooLongError,
+    WebhookNotFoundError,
 )
 from model.errors import DenoiseCancelled, InvalidInputError
 
@@ -51,9 +54,12 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnauthenticatedError, 401, "invalid_api_key"),
     (PermissionDeniedError, 403, "permission_denied"),
     (JobNotFoundError, 404, "video_not_found"),
+    (WebhookNotFoundError, 404, "webhook_not_found"),
+    (DeliveryNotFoundError, 404, "delivery_not_found"),
     (VariantNotFoundError, 404, "variant_not_found"),
     (ArtifactMissingError, 404, "file_missing"),
     (BodyTooSlowError, 408, "body_too_slow"),
+    (EndpointDisabledError, 409, "webhook_disabled"),
     (ContentNotReadyError, 409, "video_not_ready"),
     (ContentExpiredError, 410, "expired"),
     (BodyTooLargeError, 413, "body_too_large"),

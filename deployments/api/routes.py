@@ -3,7 +3,7 @@
 from fastapi import Depends, FastAPI, Request
 from structlog.contextvars import bind_contextvars
 
-from deployments.api import content, errors, events, probes, videos
+from deployments.api import content, errors, events, probes, videos, webhooks
 from deployments.api.openapi import DESCRIPTION, VideoApi, refusals
 from deployments.api.service import VideoService
 from deployments.ids import request_id_of
@@ -25,6 +25,7 @@ def build_api(service: VideoService) -> FastAPI:
     videos.add_routes(api, service)
     events.add_routes(api, service)
     content.add_routes(api, service)
+    webhooks.add_routes(api, service.webhooks)
     probes.add_routes(api, service)
     return api
 

@@ -49,6 +49,7 @@ from deployments.keys.store import KeyStore
 from deployments.messages import GenerateRequest
 from deployments.pipeline_client import PipelineClient
 from deployments.tracing import Tracing
+from deployments.webhooks.service import WebhookService
 from model.errors import InvalidInputError
 from model.types import DenoiserFacts
 
@@ -84,6 +85,7 @@ class VideoService:
         self.watch = Watch(engine, self._forecast.of, max_watchers=config.events.max_streams)
         self._repeats = Repeats(engine, window_s=config.repeat_window_s)
         self.authentication = Authentication(KeyStore(engine), config.auth)
+        self.webhooks = WebhookService(engine, config.webhooks)
         self._tracing = Tracing(config.tracing)
         self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
         fixed = config.max_concurrent_jobs
@@ -130,6 +132,7 @@ class VideoService:
         self._runner.start()
         self._hand_over.start()
         self._collecting.start()
+        self.webhooks.start()
 
     async def create(
         self,
@@ -291,6 +294,7 @@ class VideoService:
         self._intake.close()
         self.watch.close()
         await self._runner.drain(timeout_s)
+        await self.webhooks.stop()
         await asyncio.to_thread(self._tracing.flush)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from deployments.jobs.queue import gangs_behind, next_jobs
 from deployments.jobs.retries import EXPIRED, Retry
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import StageEvent, StageState
+from deployments.webhooks.outbox import note_ends
 
 _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _INTERRUPTED = (
@@ -133,6 +134,7 @@ class Claims:
                 .returning(Job.id)
             ).all()
             session.execute(lost.values({**_WAITING, "failures": Job.failures + 1}))
+            note_ends(session, failed)
         return list(failed)
 
     def expire(self, max_queue_s: float) -> list[str]:
@@ -144,8 +146,10 @@ class Claims:
         message = f"it waited for more than {max_queue_s:g} s; send it again"
         old = update(Job).where(Job.status == QUEUED, Job.created_at < self._clock() - max_queue_s)
         with self._session.begin() as session:
-            expired = old.values(_failure(EXPIRED, message, self._clock())).returning(Job.id)
-            return list(session.scalars(expired))
+            ended = old.values(_failure(EXPIRED, message, self._clock())).returning(Job.id)
+            expired = list(session.scalars(ended))
+            note_ends(session, expired)
+        return expired
 
     def release(self, claim: Claim) -> None:
         """Puts a job back into the queue.
@@ -235,6 +239,8 @@ class Claims:
         with self._session.begin() as session:
             if session.scalar(written) is None:
                 raise _lost(claim)
+            if values.get("status") in (COMPLETED, FAILED):
+                note_ends(session, [claim.job_id])
 
 
 _WAITING: dict[str, Any] = {

@@ -10,6 +10,7 @@ from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 from deployments.jobs.queue import lock_places, tags_of
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.keys.charge import Charge
+from deployments.webhooks.outbox import note_ends
 
 
 class JobStore:
@@ -149,7 +150,10 @@ class JobStore:
             )
         )
         with self._session.begin() as session:
-            return session.scalar(cancelled.returning(Job.number)) is not None
+            if session.scalar(cancelled.returning(Job.number)) is None:
+                return False
+            note_ends(session, [job_id])
+        return True
 
     def delete(self, job_id: str) -> None:
         """Removes a job; whoever works on it loses it.

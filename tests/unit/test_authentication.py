@@ -1,71 +1,21 @@
 """The real API over a real database, with keys: what each may do, and what is hidden from whom."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from deployments.api.authentication import OPEN_PATHS
-from deployments.api.routes import build_api
-from deployments.api.service import VideoService
-from deployments.gateway_config import GatewayConfig
-from deployments.jobs.database import open_database
-from deployments.jobs.store import JobStore
-from deployments.jobs.tables import COMPLETED, Job
-from deployments.keys.rights import Quotas, Scope
+from deployments.keys.rights import Scope
 from deployments.keys.secret import new_secret
 from deployments.keys.settings import AuthMode, AuthSettings
-from deployments.keys.store import KeyStore
-
-
-@dataclass(frozen=True)
-class Door:
-    """An API that asks for keys, and what lies behind it."""
-
-    client: TestClient
-    keys: KeyStore
-    jobs: JobStore
-    config: GatewayConfig
-
-    def new_key(self, name: str, *scopes: Scope, **quotas: int) -> tuple[str, dict[str, str]]:
-        """Id and headers of a new key."""
-        new = self.keys.create(
-            name, scopes=scopes or (Scope.READ, Scope.WRITE), quotas=Quotas(**quotas)
-        )
-        return new.record.key.id, {"authorization": f"Bearer {new.secret.text}"}
-
-    def add_video(self, name: str, key_id: str) -> None:
-        """A finished video."""
-        self.jobs.add(
-            Job(
-                id=name,
-                key_id=key_id,
-                status=COMPLETED,
-                model="m",
-                prompt="p",
-                width=96,
-                height=64,
-                num_frames=17,
-                seed="1",
-                num_inference_steps=3,
-            )
-        )
-        folder = self.config.data_dir / "videos" / name
-        folder.mkdir(parents=True)
+from tests.support.door import Door, open_door
 
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    auth = AuthSettings(mode=AuthMode.REQUIRED, cache_s=0)
-    config = GatewayConfig(data_dir=tmp_path, auth=auth)
-    engine = open_database(config.store_url())
-    service = VideoService(config)
-    with TestClient(build_api(service), raise_server_exceptions=False) as client:
-        yield Door(client, KeyStore(engine), JobStore(engine), config)
-    service.close()
-    engine.dispose()
+    with open_door(tmp_path) as door:
+        yield door
 
 
 @pytest.mark.parametrize(
@@ -88,7 +38,9 @@ def test_every_route_but_the_probes_is_closed(door: Door) -> None:
     routes = [(method, path) for path, methods in closed.items() for method in methods]
     assert len(routes) >= 6
     answers = {
-        (method, path): door.client.request(method, path.replace("{video_id}", "v")).status_code
+        (method, path): door.client.request(
+            method, path.format(video_id="v", endpoint_id="w", delivery_id="d")
+        ).status_code
         for method, path in routes
     }
     assert set(answers.values()) == {401}, answers
@@ -146,24 +98,17 @@ def test_errors_carry_the_rate_too(door: Door) -> None:
 
 
 def test_a_key_that_is_remembered_costs_no_question(tmp_path: Path) -> None:
-    config = GatewayConfig(data_dir=tmp_path, auth=AuthSettings(mode=AuthMode.REQUIRED, cache_s=60))
-    engine = open_database(config.store_url())
-    keys, service = KeyStore(engine), VideoService(config)
-    new = keys.create("studio")
-    headers = {"authorization": f"Bearer {new.secret.text}"}
-    with TestClient(build_api(service)) as client:
-        assert client.get("/v1/videos", headers=headers).status_code == 200
-        keys.revoke(new.record.key.id)
-        assert client.get("/v1/videos", headers=headers).status_code == 200
-    service.close()
-    engine.dispose()
+    auth = AuthSettings(mode=AuthMode.REQUIRED, cache_s=60)
+    with open_door(tmp_path, auth=auth) as door:
+        key_id, headers = door.new_key("studio")
+        assert door.client.get("/v1/videos", headers=headers).status_code == 200
+        door.keys.revoke(key_id)
+        assert door.client.get("/v1/videos", headers=headers).status_code == 200
 
 
 def test_without_keys_everybody_is_the_same(tmp_path: Path) -> None:
-    service = VideoService(GatewayConfig(data_dir=tmp_path))
-    with TestClient(build_api(service)) as client:
+    with open_door(tmp_path, auth=AuthSettings()) as door:
         for headers in ({}, {"authorization": "Bearer unused"}):
-            reply = client.get("/v1/videos", headers=headers)
+            reply = door.client.get("/v1/videos", headers=headers)
             assert reply.status_code == 200
             assert "x-ratelimit-limit-requests" not in reply.headers
-    service.close()

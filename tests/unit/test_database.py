@@ -16,6 +16,7 @@ from deployments.jobs.database import open_database
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import IN_PROGRESS, QUEUED, Tables
 from deployments.keys.tables import ApiKey
+from deployments.webhooks.tables import WebhookEndpoint
 from model.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -
 def test_the_migrations_make_what_the_code_expects(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     with engine.connect() as connection:
-        assert ApiKey.metadata is Tables.metadata
+        assert ApiKey.metadata is WebhookEndpoint.metadata is Tables.metadata
         assert compare_metadata(MigrationContext.configure(connection), Tables.metadata) == []
     engine.dispose()
 
