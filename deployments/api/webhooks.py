@@ -36,7 +36,7 @@ def add_routes(api: FastAPI, service: WebhookService) -> None:
 def _add_endpoint_routes(api: FastAPI, service: WebhookService) -> None:
     @api.post(_ALL, openapi_extra=described(EndpointCreate))
     async def create_webhook(request: Request) -> EndpointWithSecret:
-        """Registers an address that hears of the ends of this key's videos; tells its secret once."""
+        """Registers an address that hears how videos end; tells its secret, this once."""
         body = await read_json(request, EndpointCreate)
         endpoint = await service.create(
             caller_of(request), name=body.name, url=body.url, event_types=body.event_types
