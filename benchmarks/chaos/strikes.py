@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 
 from benchmarks.chaos.jobs import read_job
 from benchmarks.chaos.processes import ActorProcess, busiest, controller, kill, ranks, replicas
@@ -51,8 +52,7 @@ def strike(service: Service, what: Strike, victim: str, state: State) -> None:
         assert service.database is not None
         _for_a_while(service.database.cut, service.database.restore)
     elif what is Strike.ARTIFACTS:
-        away = service.artifacts.with_name("away")
-        _for_a_while(lambda: service.artifacts.rename(away), lambda: away.rename(service.artifacts))
+        _for_a_while(lambda: _take_away(service.artifacts), lambda: _put_back(service.artifacts))
     else:
         kill(_processes(service, what, victim, state))
 
@@ -96,3 +96,14 @@ def _gateway(service: Service, victim: str) -> ActorProcess:
 def _for_a_while(away: Callable[[], object], back: Callable[[], object]) -> None:
     away()
     threading.Timer(OUTAGE_S, back).start()
+
+
+def _take_away(folder: Path) -> None:
+    """Moves a folder away and leaves a file in its place, or whoever writes would make it again."""
+    folder.rename(folder.with_name("away"))
+    folder.touch()
+
+
+def _put_back(folder: Path) -> None:
+    folder.unlink()
+    folder.with_name("away").rename(folder)
