@@ -13,6 +13,7 @@ from cluster.logs import LogConfig
 from cluster.metrics import observe, set_gauge
 from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
+from deployments.attempts import Attempts
 from deployments.logs import configure_replica_logging
 from deployments.messages import ClipSettings, Stage
 from deployments.startup import announce
@@ -46,6 +47,7 @@ class DenoiserStage:
         configure_replica_logging(logs, Stage.DENOISER.value)
         announce(Stage.DENOISER.value)
         self._gang = await Gang.start(config, factory, name=_replica_number, logs=logs)
+        self._attempts = Attempts()
         _publish(self._facts())
 
     async def denoise(
@@ -57,6 +59,8 @@ class DenoiserStage:
         image: ImageEmbeds | None,
     ) -> AsyncGenerator[Step | Latents, None]:
         """Denoises a clip; a caller that leaves stops the gang at its next step.
+
+        One whose process dies does not; a later attempt at the same job gets its clip.
 
         Args:
             settings: Shape, camera, sampler and seed.
@@ -85,6 +89,14 @@ class DenoiserStage:
             sampler=settings.sampler,
             seed=settings.seed,
         )
+        once = self._attempts.once(settings.ids.job_id, self._run(settings, request))
+        async with aclosing(once) as items:
+            async for item in items:
+                yield item
+
+    async def _run(
+        self, settings: ClipSettings, request: DenoiseRequest
+    ) -> AsyncGenerator[Step | Latents, None]:
         clock = _StepClock(clip_size(settings.shape.num_tokens))
         ids = settings.ids
         begun = Step(0, settings.sampler.num_inference_steps)
