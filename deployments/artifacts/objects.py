@@ -1,6 +1,7 @@
 """Objects by name, in a folder or in an object store: the one place that knows which."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from cluster.logs import get_logger
 from deployments.artifacts.config import LOCAL_SCHEME
 from deployments.errors import ArtifactMissingError, ArtifactStoreError
+
+logger = get_logger(__name__)
 
 # An object store that is away must fail a request while somebody still waits for the answer.
 _RETRY_TIMEOUT = timedelta(seconds=30)
 _MAX_RETRIES = 5
 _LIST_PAGE = 1000
+_QUERY = re.compile(r"\?\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Objects:
         Raises:
             ArtifactStoreError: The store does not take it.
         """
-        with _named_errors(name):
+        with _named_errors(name, missing=ArtifactStoreError):  # the bucket, where something is
             if self._root is not None:
                 obstore.put(self._store, name, data, use_multipart=False)
                 _flush(self._root / name, self._root)
@@ -176,14 +181,25 @@ class Objects:
 
 
 @contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """The library's errors in the project's terms, without addresses and answers of the store."""
+def _named_errors(
+    name: str, *, missing: type[ArtifactStoreError] = ArtifactMissingError
+) -> Iterator[None]:
+    """The library's errors in the project's terms; what the store said is for the log alone."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ArtifactMissingError(f"the store has no {name}") from error
+        if missing is not ArtifactMissingError:
+            logger.warning("artifact_store_failed", error=_reason(error))
+        raise missing(f"the store has no {name}") from error
     except (BaseError, OSError) as error:
+        logger.warning("artifact_store_failed", error=_reason(error))
         raise ArtifactStoreError(f"the store failed on {name}: {type(error).__name__}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What failed, without the store's whole answer and without queries, which may be signed."""
+    line = str(error).partition("\n")[0].partition(": <")[0]
+    return _QUERY.sub("?…", line)
 
 
 def _flush(path: Path, root: Path) -> None:

@@ -19,7 +19,12 @@ from lingbot_serve.options import ApiKey
 
 app = typer.Typer(help="List, follow, cancel and fetch a server's jobs.", no_args_is_help=True)
 
-_SUFFIXES = {"video": ".mp4", "tensors": ".safetensors", "latents": ".safetensors"}
+_SUFFIXES = {
+    "video": ".mp4",
+    "tensors": ".safetensors",
+    "thumbnail": ".webp",
+    "last_frame": ".png",
+}
 
 
 @app.command(epilog=EPILOG)
