@@ -30,6 +30,7 @@ from model.types import (
     FloatArray,
     Latents,
     SamplerSettings,
+    SamplerState,
     Step,
     VideoShape,
 )
@@ -125,15 +126,16 @@ class Denoiser:
         return self._experts.high_noise.config.image_dim is not None
 
     @torch.no_grad()
-    def denoise(self, request: DenoiseRequest) -> Iterator[Step | Latents]:
-        """Denoises one clip.
+    def denoise(self, request: DenoiseRequest) -> Iterator[Step | SamplerState | Latents]:
+        """Denoises one clip, or the rest of one.
 
         Args:
             request: The encoded clip.
 
         Yields:
-            A `Step` when each solver step has finished, then the `Latents`. Every rank yields
-            the same. Closing the generator ends the work and frees its memory.
+            A `Step` when each solver step has finished, a `SamplerState` after every
+            `state_every`, the `Latents` last. Every rank yields the same. Closing the generator
+            ends the work and frees its memory.
 
         Raises:
             ConfigurationError: The checkpoint wants CLIP features and there are none, or the
@@ -141,10 +143,13 @@ class Denoiser:
         """
         inputs = self._inputs(request)
         solver = FlowSolver(request.sampler, self._device)
-        latent = initial_noise(request.seed, request.shape).to(self._device)
+        if request.resume is None:
+            first, latent = 0, initial_noise(request.seed, request.shape).to(self._device)
+        else:
+            first, latent = request.resume.index, solver.restore(request.resume)
         total = request.sampler.num_inference_steps
         expert, conditioning = None, None
-        for index, timestep in enumerate(solver.timesteps.tolist()):
+        for index, timestep in list(enumerate(solver.timesteps.tolist()))[first:]:
             chosen = self._experts.choose(timestep, request.sampler.boundary_ratio)
             if chosen is not expert or conditioning is None:
                 conditioning = None  # free the last expert's before making the next one's
@@ -156,6 +161,8 @@ class Denoiser:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # a reported step is a finished one
             yield Step(index + 1, total)
+            if request.state_every and (index + 1) % request.state_every == 0 < total - index - 1:
+                yield solver.state(index + 1, latent)
         yield Latents(latent.cpu().numpy())
 
     def _activate(self, expert: DiT) -> None:

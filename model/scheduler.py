@@ -13,9 +13,13 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from model.types import SamplerSettings, Solver
+from model.types import FloatArray, SamplerSettings, SamplerState, Solver
 
 NUM_TRAIN_TIMESTEPS = 1000
+
+# What diffusers' solvers remember from step to step; DPM++ does without some of it.
+_OUTPUT, _LAST_SAMPLE, _TIMESTEPS = "model_output_", "last_sample", "timestep_list"
+_COUNTERS = ("lower_order_nums", "this_order")
 
 
 class FlowSolver:
@@ -41,6 +45,40 @@ class FlowSolver:
         (next_sample,) = self._scheduler.step(flow, timestep, sample, return_dict=False)
         return next_sample  # type: ignore[no-any-return]
 
+    def state(self, index: int, sample: Tensor) -> SamplerState:
+        """All that `restore` needs after `index` steps, copied to the host.
+
+        Args:
+            index: Steps that are finished, at least 1.
+            sample: What they made.
+        """
+        outputs = {f"{_OUTPUT}{i}": x for i, x in enumerate(self._scheduler.model_outputs)}
+        tensors = {**outputs, _LAST_SAMPLE: getattr(self._scheduler, _LAST_SAMPLE, None)}
+        return SamplerState(
+            index=index,
+            sample=_array(sample),
+            history={name: _array(x) for name, x in tensors.items() if x is not None},
+            counters={
+                n: getattr(self._scheduler, n) for n in _COUNTERS if _has(self._scheduler, n)
+            },
+        )
+
+    def restore(self, state: SamplerState) -> Tensor:
+        """Goes back to a state of the same sampler; returns its sample, which the next step takes."""
+        device = self._scheduler.timesteps.device
+        tensors = {n: torch.from_numpy(np.array(x)).to(device) for n, x in state.history.items()}
+        if _LAST_SAMPLE in tensors:
+            self._scheduler.last_sample = tensors[_LAST_SAMPLE]
+        order = len(self._scheduler.model_outputs)
+        self._scheduler.model_outputs = [tensors.get(f"{_OUTPUT}{i}") for i in range(order)]
+        for name, value in state.counters.items():
+            setattr(self._scheduler, name, value)
+        if hasattr(self._scheduler, _TIMESTEPS):
+            done = [None] * order + list(self._scheduler.timesteps[: state.index])
+            setattr(self._scheduler, _TIMESTEPS, done[-order:])
+        self._scheduler._step_index = state.index
+        return torch.from_numpy(np.array(state.sample)).to(device)
+
 
 def flow_sigmas(sampler: SamplerSettings) -> npt.NDArray[np.float64]:
     """Noise levels before each step, from (almost) 1 downwards, without the final 0.
@@ -54,6 +92,14 @@ def flow_sigmas(sampler: SamplerSettings) -> npt.NDArray[np.float64]:
     shift = sampler.flow_shift
     shifted: npt.NDArray[np.float64] = shift * linear / (1 + (shift - 1) * linear)
     return shifted
+
+
+def _has(scheduler: Any, name: str) -> bool:
+    return getattr(scheduler, name, None) is not None
+
+
+def _array(tensor: Tensor) -> FloatArray:
+    return tensor.detach().float().cpu().numpy().copy()
 
 
 def _unipc() -> Any:

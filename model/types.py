@@ -151,10 +151,39 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplerState:
+    """A denoise between two steps: all that it takes to go on as if it had never stopped.
+
+    Args:
+        index: Steps that are finished.
+        sample: What they made of the noise, float32 [16, f, h, w].
+        history: What the solver remembers of them, by its names for it.
+        counters: The solver's own counts, likewise.
+    """
+
+    index: int
+    sample: FloatArray
+    history: dict[str, FloatArray]
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class DenoiseRequest:
     """Everything the DiT needs for one clip, already encoded.
 
     Without a camera the injection is skipped, as the published code does.
+
+    Args:
+        prompt: What to show.
+        negative_prompt: What not to show.
+        first_frame: Latent condition.
+        image: CLIP features where the checkpoint takes them.
+        camera: Where the camera goes.
+        shape: Size of the clip.
+        sampler: How the noise is removed.
+        seed: Of the initial noise.
+        resume: Where an earlier denoise of the same request stopped; None: begin with noise.
+        state_every: Steps between two `SamplerState`s; 0: none.
     """
 
     prompt: TextEmbeds
@@ -165,6 +194,8 @@ class DenoiseRequest:
     shape: VideoShape
     sampler: SamplerSettings
     seed: int
+    resume: SamplerState | None = None
+    state_every: int = 0
 
 
 @dataclass(frozen=True, slots=True)

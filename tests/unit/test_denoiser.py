@@ -23,6 +23,8 @@ from model.types import (
     ImageEmbeds,
     Latents,
     SamplerSettings,
+    SamplerState,
+    Solver,
     Step,
     TextEmbeds,
 )
@@ -149,3 +151,40 @@ def test_clip_features_for_a_checkpoint_without_the_branch_are_refused(denoiser,
     image = ImageEmbeds(np.zeros((257, 1280), np.float32))
     with pytest.raises(ConfigurationError, match="CLIP"):
         next(denoiser.denoise(dataclasses.replace(request_, image=image)))
+
+
+@pytest.mark.parametrize("solver", Solver)
+def test_a_denoise_goes_on_from_any_step_as_if_it_had_never_stopped(denoiser, request_, solver):
+    # 16 steps, as DPM++ ends shorter runs another way; a boundary in the middle, so that
+    # both experts are resumed in.
+    sampler = SamplerSettings(num_inference_steps=16, solver=solver, boundary_ratio=0.9)
+    shape = dataclasses.replace(request_.shape, num_frames=1)
+    first_frame = FirstFrame(request_.first_frame.latent[:, :1])
+    whole = dataclasses.replace(
+        request_, sampler=sampler, shape=shape, first_frame=first_frame, camera=None, state_every=5
+    )
+    *items, latents = denoiser.denoise(whole)
+    states = [item for item in items if isinstance(item, SamplerState)]
+    assert [state.index for state in states] == [5, 10, 15]
+    assert latents.values.tobytes() == list(denoiser.denoise(whole))[-1].values.tobytes()
+    for state in states:
+        rest = list(denoiser.denoise(dataclasses.replace(whole, resume=state)))
+        assert rest[0] == Step(state.index + 1, 16)
+        assert rest[-1].values.tobytes() == latents.values.tobytes(), state.index
+
+
+@pytest.mark.parametrize("solver", Solver)
+@pytest.mark.parametrize("steps", [3, 6])
+def test_the_first_and_the_last_steps_are_no_exception(denoiser, request_, solver, steps):
+    sampler = SamplerSettings(num_inference_steps=steps, solver=solver)
+    shape = dataclasses.replace(request_.shape, num_frames=1)
+    first_frame = FirstFrame(request_.first_frame.latent[:, :1])
+    whole = dataclasses.replace(
+        request_, sampler=sampler, shape=shape, first_frame=first_frame, camera=None, state_every=1
+    )
+    *items, latents = denoiser.denoise(whole)
+    states = [item for item in items if isinstance(item, SamplerState)]
+    assert [state.index for state in states] == list(range(1, steps))
+    for state in states:
+        *_, resumed = denoiser.denoise(dataclasses.replace(whole, resume=state))
+        assert resumed.values.tobytes() == latents.values.tobytes(), state.index
