@@ -84,6 +84,7 @@ def build_pipeline(args: PipelineConfig) -> Application:
         vae_decoder,
         gpus_per_gang=gang.size,
         timeouts=stage_timeouts(args),
+        checkpoint_every_steps=args.denoiser.checkpoint_every_steps,
         logs=args.logging,
         origin=origin_of(args, fingerprint(paths.root)),
     )

@@ -12,6 +12,8 @@ from deployments.errors import StageTimeoutError
 
 T = TypeVar("T")
 
+_END: Any = object()
+
 
 async def within(answer: Awaitable[T], timeout_s: float, stage: str) -> T:
     """Awaits an answer for so long.
@@ -37,23 +39,22 @@ async def within(answer: Awaitable[T], timeout_s: float, stage: str) -> T:
 
 
 async def paced(
-    items: AsyncGenerator[T, None], timeout_s: Callable[[T | None], float], stage: str
+    items: AsyncGenerator[T, None], timeout_s: Callable[[int], float], stage: str
 ) -> AsyncGenerator[T, None]:
     """Yields items that each come in time after the one before.
 
     Args:
         items: Closed at the end.
-        timeout_s: How long the next item may take, given the last one; None before the first.
+        timeout_s: How long the next item may take, given how many there were.
         stage: Whose items.
 
     Raises:
         StageTimeoutError: One did not come in time.
     """
-    last: T | None = None
-    end: Any = object()
+    num_items, end = 0, _END
     try:
-        while (last := await within(anext(items, end), timeout_s(last), stage)) is not end:
-            assert last is not None
-            yield last
+        while (item := await within(anext(items, end), timeout_s(num_items), stage)) is not end:
+            yield item
+            num_items += 1
     finally:
         await items.aclose()

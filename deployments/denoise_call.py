@@ -14,7 +14,7 @@ from deployments.calls import Handle, blame, root_cause, stream
 from deployments.deadlines import paced
 from deployments.errors import StageDiedError, StageTimeoutError
 from deployments.messages import Stage
-from model.types import Latents, Step
+from model.types import Latents, SamplerState, Step
 
 logger = get_logger(__name__)
 
@@ -37,17 +37,14 @@ class DenoiseTimeouts:
     first_step_s: float = 330.0
     step_s: float = 150.0
 
-    def after(self, item: Step | Latents | None) -> float:
-        """How long the next item may take."""
-        if item is None:
-            return self.queue_s
-        begun = isinstance(item, Step) and item.index == 0
-        return self.first_step_s if begun else self.step_s
+    def after(self, num_items: int) -> float:
+        """How long the next item may take: the first says that a gang has begun."""
+        return (self.queue_s, self.first_step_s)[num_items] if num_items < 2 else self.step_s
 
 
 async def denoise(
     method: Handle, *args: object, timeouts: DenoiseTimeouts
-) -> AsyncGenerator[Step | Latents, None]:
+) -> AsyncGenerator[Step | SamplerState | Latents, None]:
     """Denoises a clip on a gang that can take it.
 
     A gang that heals or is dead takes none, so the clip asks again until it meets another, or the

@@ -24,6 +24,7 @@ from model.types import (
     FirstFrame,
     ImageEmbeds,
     Latents,
+    SamplerState,
     Step,
     TextEmbeds,
 )
@@ -57,7 +58,7 @@ class DenoiserStage:
         negative_prompt: TextEmbeds,
         first_frame: FirstFrame,
         image: ImageEmbeds | None,
-    ) -> AsyncGenerator[Step | Latents, None]:
+    ) -> AsyncGenerator[Step | SamplerState | Latents, None]:
         """Denoises a clip; a caller that leaves stops the gang at its next step.
 
         One whose process dies does not; a later attempt at the same job gets its clip.
@@ -70,8 +71,8 @@ class DenoiserStage:
             image: CLIP features where the checkpoint takes them.
 
         Yields:
-            A `Step` of index 0 when the clip leaves the gang's queue, one after each solver step,
-            then the `Latents`.
+            A `Step` of what was done before when the clip leaves the gang's queue, one after each
+            solver step, `SamplerState`s where they are asked for, then the `Latents`.
 
         Raises:
             GangError: The ranks were lost and the gang restarts itself; or, before the first item,
@@ -88,6 +89,8 @@ class DenoiserStage:
             shape=settings.shape,
             sampler=settings.sampler,
             seed=settings.seed,
+            resume=settings.resume,
+            state_every=settings.state_every,
         )
         once = self._attempts.once(settings.ids.job_id, self._run(settings, request))
         async with aclosing(once) as items:
@@ -99,12 +102,13 @@ class DenoiserStage:
     ) -> AsyncGenerator[Step | Latents, None]:
         clock = _StepClock(clip_size(settings.shape.num_tokens))
         ids = settings.ids
-        begun = Step(0, settings.sampler.num_inference_steps)
+        done = 0 if settings.resume is None else settings.resume.index
+        begun = Step(done, settings.sampler.num_inference_steps)
         run = self._gang.run(ids.work_id, request, log_fields=ids.log_fields(), begun=begun)
         async with aclosing(run) as items:
             async for item in items:
-                assert isinstance(item, (Step, Latents))
-                if item is not begun:
+                assert isinstance(item, (Step, SamplerState, Latents))
+                if item is not begun and not isinstance(item, SamplerState):
                     clock.tick(item)
                 yield replace(item, made_by=self._facts()) if isinstance(item, Latents) else item
 

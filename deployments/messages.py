@@ -9,7 +9,14 @@ from autoscaling.cost import latent_tokens
 from autoscaling.work import ClipWork
 from deployments.ids import JobIds
 from deployments.stills import Stills
-from model.types import CameraPath, FloatArray, SamplerSettings, UInt8Array, VideoShape
+from model.types import (
+    CameraPath,
+    FloatArray,
+    SamplerSettings,
+    SamplerState,
+    UInt8Array,
+    VideoShape,
+)
 
 
 class Stage(str, Enum):
@@ -144,6 +151,8 @@ class ClipSettings:
         sampler: How the noise is removed.
         seed: Of the initial noise.
         sent_s: Unix time at which the encoders' results were ready.
+        resume: Where an earlier attempt's denoise stopped; None: begin with noise.
+        state_every: Steps between two `SamplerState`s; 0: none.
     """
 
     ids: JobIds
@@ -152,3 +161,5 @@ class ClipSettings:
     sampler: SamplerSettings
     seed: int
     sent_s: float | None = None
+    resume: SamplerState | None = None
+    state_every: int = 0

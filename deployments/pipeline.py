@@ -35,12 +35,12 @@ from deployments.names import PIPELINE
 from deployments.record import Origin, record_of
 from deployments.startup import announce
 from deployments.transfers import note_latents, note_video
-from model.types import DenoiserFacts, Latents, Step
+from model.types import DenoiserFacts, Latents, SamplerState, Step
 from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
 
 logger = get_logger(__name__)
 
-Item = StageEvent | Latents | VideoResult
+Item = StageEvent | SamplerState | Latents | VideoResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,7 @@ class Pipeline:
         vae_decoder: Handle of the stage.
         gpus_per_gang: GPUs of a gang, for predicting what clips cost.
         timeouts: How long the stages may take.
+        checkpoint_every_steps: How often a denoise can be gone on with; 0: never.
         logs: How the replica writes its log.
         origin: What makes its videos, for their records; None: no records.
     """
@@ -133,6 +134,7 @@ class Pipeline:
         gpus_per_gang: int,
         logs: LogConfig,
         timeouts: StageTimeouts = _TIMEOUTS,
+        checkpoint_every_steps: int = 0,
         origin: Origin | None = None,
     ) -> None:
         configure_replica_logging(logs, PIPELINE)
@@ -143,6 +145,7 @@ class Pipeline:
         self._denoiser = denoiser
         self._vae_decoder = vae_decoder
         self._timeouts = timeouts
+        self._checkpoint_every_steps = checkpoint_every_steps
         self._ledger = Ledger(StepTimes(gpus_per_gang))
         self._gangs: GangSettings | None = None
         self._followers: dict[str, FollowerSettings] = {}
@@ -183,15 +186,19 @@ class Pipeline:
         facts: DenoiserFacts = await ask(self._denoiser.facts)
         return facts
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Item, None]:
+    async def generate(
+        self, request: GenerateRequest, resume: SamplerState | None = None
+    ) -> AsyncGenerator[Item, None]:
         """Makes one clip.
 
         Args:
             request: Checked and complete.
+            resume: The newest that an earlier attempt yielded.
 
         Yields:
-            A `StageEvent` at each start, step and end of a stage, the final `Latents` before they
-            are decoded, and the `VideoResult` last.
+            A `StageEvent` at each start, step and end of a stage, a `SamplerState` every
+            `checkpoint_every_steps`, the final `Latents` before they are decoded, and the
+            `VideoResult` last.
 
         Raises:
             GangError: The ranks were lost.
@@ -201,7 +208,7 @@ class Pipeline:
         latents: Latents | None = None
         self._ledger.admit(request.ids.work_id, request.work)
         try:
-            async with aclosing(self._make_latents(request)) as items:
+            async with aclosing(self._make_latents(request, resume)) as items:
                 async for item in items:
                     if isinstance(item, Latents):
                         latents = item
@@ -235,13 +242,13 @@ class Pipeline:
                 yield item
 
     async def _make_latents(
-        self, request: GenerateRequest
-    ) -> AsyncGenerator[StageEvent | Latents, None]:
+        self, request: GenerateRequest, resume: SamplerState | None
+    ) -> AsyncGenerator[StageEvent | SamplerState | Latents, None]:
         encodings = self._encode(request)
         async with aclosing(_finish(encodings, self._timeouts)) as events:
             async for event in events:
                 yield event
-        async with aclosing(self._denoise(request, encodings)) as items:
+        async with aclosing(self._denoise(request, encodings, resume)) as items:
             async for item in items:
                 yield item
 
@@ -255,8 +262,8 @@ class Pipeline:
         )
 
     async def _denoise(
-        self, request: GenerateRequest, encodings: _Encodings
-    ) -> AsyncGenerator[StageEvent | Latents, None]:
+        self, request: GenerateRequest, encodings: _Encodings, resume: SamplerState | None
+    ) -> AsyncGenerator[StageEvent | SamplerState | Latents, None]:
         clock = _Clock(Stage.DENOISER)
         total = request.sampler.num_inference_steps
         yield clock.event(StageState.STARTED, 0, total)
@@ -267,6 +274,8 @@ class Pipeline:
             request.sampler,
             request.seed,
             sent_s=time.time(),
+            resume=resume,
+            state_every=self._checkpoint_every_steps,
         )
         denoised = denoise(
             self._denoiser.denoise,

@@ -15,9 +15,9 @@ from deployments.calls import Handle, ask, blame, stream
 from deployments.errors import PipelineUnavailableError
 from deployments.messages import GenerateRequest, Stage, StageEvent, VideoResult
 from deployments.names import PIPELINE
-from model.types import DenoiserFacts, Latents
+from model.types import DenoiserFacts, Latents, SamplerState
 
-Item = StageEvent | Latents | VideoResult
+Item = StageEvent | SamplerState | Latents | VideoResult
 
 _POLL_S = 0.5
 # Of Serve's ApplicationStatus, DeploymentStatus and ReplicaState, which are strings.
@@ -40,15 +40,21 @@ class PipelineClient:
         self._facts: tuple[float, DenoiserFacts] | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Item, None]:
+    async def generate(
+        self, request: GenerateRequest, resume: SamplerState | None = None
+    ) -> AsyncGenerator[Item, None]:
         """Streams one clip; closing the stream cancels the work on the gang.
+
+        Args:
+            request: Checked and complete.
+            resume: The newest that an earlier attempt streamed.
 
         Raises:
             PipelineUnavailableError: There is no pipeline.
             StageError: A stage was lost or did not answer in time.
         """
         handle = await self._pipeline()
-        async for item in _stream(handle.generate, request):
+        async for item in _stream(handle.generate, request, resume):
             yield item
 
     async def decode(

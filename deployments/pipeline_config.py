@@ -69,6 +69,8 @@ class DenoiserConfig(Settings):
         gang: The ranks, and what their owner reserves.
         queue_timeout_s: How long a clip waits beside the gangs before it goes back into the queue;
             once one has begun with it, the gang's own deadlines hold.
+        checkpoint_every_steps: Steps after which a denoise could be gone on with by another gang;
+            0: each begins anew. What is kept is four times the size of the latents.
         label_selector: Labels that the nodes of a gang must have.
     """
 
@@ -76,6 +78,7 @@ class DenoiserConfig(Settings):
     scaling: GangScaling | None = None
     gang: GangConfig = GangConfig()
     queue_timeout_s: float = Field(default=4 * 3600.0, gt=0)
+    checkpoint_every_steps: int = Field(default=0, ge=0)
     label_selector: LabelSelector = Field(default_factory=dict)
 
     @property

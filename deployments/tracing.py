@@ -80,6 +80,7 @@ class JobTrace:
         )
         self._stages: dict[Stage, trace.Span] = {}
         self._step_s = 0.0
+        self._waits = True
         self._start("queue", self._root, created_s).end()
 
     @property
@@ -95,11 +96,12 @@ class JobTrace:
         if event.state is StageState.STARTED:
             self._stages[event.stage] = self._start(event.stage.value, self._root, at_s)
             self._step_s = at_s
+            self._waits = True
         elif event.state is StageState.FINISHED:
             self._stages.pop(event.stage).end(_ns(at_s))
         elif event.stage is Stage.DENOISER:
-            # Step 0 ends the wait beside the gang.
-            name = "step" if event.index else "gang_queue"
+            # The first says that the gang has begun: after no step, or where another one ended.
+            name, self._waits = "gang_queue" if self._waits else "step", False
             span = self._start(name, self._stages[event.stage], self._step_s)
             span.set_attribute("index", event.index)
             span.end(_ns(at_s))

@@ -64,7 +64,7 @@ class FlowSolver:
         )
 
     def restore(self, state: SamplerState) -> Tensor:
-        """Goes back to a state of the same sampler; returns its sample, which the next step takes."""
+        """Goes back to a state of the same sampler; returns the sample for the next step."""
         device = self._scheduler.timesteps.device
         tensors = {n: torch.from_numpy(np.array(x)).to(device) for n, x in state.history.items()}
         if _LAST_SAMPLE in tensors:

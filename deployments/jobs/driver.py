@@ -30,7 +30,7 @@ from deployments.jobs.tables import Job
 from deployments.messages import GenerateRequest, StageEvent, StageState, VideoResult
 from deployments.pipeline_client import Item, PipelineClient
 from deployments.tracing import JobTrace, Tracing
-from model.types import Latents
+from model.types import Latents, SamplerState
 
 logger = get_logger(__name__)
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class JobDriver:
         """Removes what only the making of a video needs."""
         try:
             await asyncio.to_thread(self._artifacts.drop_request, job_id)
-            await asyncio.to_thread(self._kept.drop_latents, job_id)
+            await asyncio.to_thread(self._kept.drop, job_id)
         except ArtifactStoreError:
             logger.warning("job_files_left", job_id=job_id)
 
@@ -113,9 +113,8 @@ class JobDriver:
                 await self._metrics.begin(claim.job_id)
             start_s = time.monotonic()
             request = replace(stored, ids=ids)
-            result, gang_s = await self._generate(
-                claim, self._items(request, latents), keeper, trace
-            )
+            items = await self._items(claim, request, latents)
+            result, gang_s = await self._generate(claim, items, keeper, trace)
         await self._complete(claim, keeper, result, gang_s)
         logger.info("job_completed", seconds=round(time.monotonic() - start_s, 3))
         await self._metrics.end(claim.job_id)
@@ -132,12 +131,16 @@ class JobDriver:
             await ask_database(self._claims.note_latents, claim)
         return latents
 
-    def _items(
-        self, request: GenerateRequest, latents: Latents | None
+    async def _items(
+        self, claim: Claim, request: GenerateRequest, latents: Latents | None
     ) -> AsyncGenerator[Item, None]:
-        if latents is None:
+        """What is left to do."""
+        if latents is not None:
+            return self._pipeline.decode(request, latents)
+        if claim.attempt == 1:
             return self._pipeline.generate(request)
-        return self._pipeline.decode(request, latents)
+        state = await self._read(self._kept.read_state, claim.job_id)
+        return self._pipeline.generate(request, state)
 
     async def _generate(
         self, claim: Claim, items: AsyncGenerator[Item, None], keeper: Keeper, trace: JobTrace
@@ -151,6 +154,8 @@ class JobDriver:
                     result = item
                 elif isinstance(item, Latents):
                     keeper.keep(item)
+                elif isinstance(item, SamplerState):
+                    keeper.keep_state(item)
                 else:
                     trace.record(item)
                     gang_clock.see(item)

@@ -26,12 +26,13 @@ def test_a_clip_outlives_one_gang_and_is_poison_to_the_second(server: Server) ->
     with server.client() as client:
         before = rank_pids()
         struck = create(client, num_inference_steps=400)
-        wait_for_step(client, struck)
+        wait_for_step(client, struck, at_least=50)
         waiting = create(client)
         os.kill(before[1], signal.SIGKILL)
         wait_for_attempt(jobs, struck, 2)
         assert jobs.get(struck).strikes == 1
-        wait_for_step(client, struck)
+        # The other ranks go on from what was kept, not from noise.
+        assert wait_for_step(client, struck)["step"] >= 40
         after = rank_pids()
         assert not set(before) & set(after)
         os.kill(after[0], signal.SIGKILL)

@@ -39,7 +39,7 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
                 "image_encoder": stage,
                 "vae_encoder": stage,
                 "vae_decoder": stage,
-                "denoiser": {"gang": gang},
+                "denoiser": {"gang": gang, "checkpoint_every_steps": 20},
             },
             "gateway": {
                 "data_dir": data_dir,
@@ -115,12 +115,14 @@ def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 120) -> 
     raise TimeoutError(f"{video_id} is {video['status']} at {video['stage']}")
 
 
-def wait_for_step(client: httpx.Client, video_id: str, *, timeout_s: float = 60) -> dict[str, Any]:
-    """Polls a video until its gang has finished a step."""
+def wait_for_step(
+    client: httpx.Client, video_id: str, *, at_least: int = 1, timeout_s: float = 60
+) -> dict[str, Any]:
+    """Polls a video until its gang has finished a step, or so many."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
         video: dict[str, Any] = client.get(f"/v1/videos/{video_id}").json()
-        if video["stage"] == "denoiser" and video["step"]:
+        if video["stage"] == "denoiser" and (video["step"] or 0) >= at_least:
             return video
         assert video["status"] in ("queued", "in_progress"), video
         time.sleep(0.02)

@@ -40,18 +40,18 @@ def test_a_stream_that_stops_is_given_up_and_closed() -> None:
     assert asyncio.run(read()) == ([0, 1], ["closed"])
 
 
-def test_the_time_that_is_left_depends_on_the_last_item() -> None:
-    asked: list[int | None] = []
+def test_the_time_that_is_left_depends_on_what_came() -> None:
+    asked: list[int] = []
 
-    def patience(last: int | None) -> float:
-        asked.append(last)
+    def patience(num_items: int) -> float:
+        asked.append(num_items)
         return 5.0
 
     async def read() -> list[int]:
         return [number async for number in paced(ticks([], hangs_at=9), patience, "denoiser")]
 
     assert asyncio.run(read()) == [0, 1, 2, 3, 4]
-    assert asked == [None, 0, 1, 2, 3, 4]
+    assert asked == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_reader_that_is_cancelled_closes_the_stream() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import Engine, text
 
 from deployments.artifacts.latents import KeptWork
@@ -20,7 +21,8 @@ from deployments.jobs.keeper import Keeper
 from deployments.jobs.retries import RetrySettings
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
-from model.types import DenoiserFacts, Latents
+from model.scheduler import FlowSolver
+from model.types import DenoiserFacts, Latents, SamplerSettings, SamplerState, Solver
 
 SETTINGS = RetrySettings(backoff_s=0.01, max_backoff_s=0.02, store_patience_s=0.1)
 LATENTS = Latents(np.arange(16 * 2 * 4 * 4, dtype=np.float32).reshape(16, 2, 4, 4))
@@ -64,9 +66,48 @@ def test_latents_come_back_bit_by_bit_until_they_are_dropped(kept: KeptWork) -> 
     facts = DenoiserFacts("sdpa", "none", False, False, 2, 2, "float32", 1.5, 2.5)
     kept.write_latents("a", replace(LATENTS, made_by=facts))
     assert kept.read_latents("a").made_by == facts
-    kept.drop_latents("a")
-    kept.drop_latents("a")
+    kept.drop("a")
+    kept.drop("a")
     assert kept.read_latents("a") is None
+
+
+@pytest.mark.parametrize("solver", Solver)
+def test_a_sampler_s_state_comes_back_as_it_was(kept: KeptWork, solver: Solver) -> None:
+    sampler = SamplerSettings(num_inference_steps=6, solver=solver)
+    run = FlowSolver(sampler, torch.device("cpu"))
+    sample = torch.from_numpy(LATENTS.values)
+    for index in range(3):
+        sample = run.step(torch.sin(sample), index, sample)
+    state = run.state(3, sample)
+    assert kept.read_state("a") is None
+    kept.write_state("a", state)
+    read = kept.read_state("a")
+    assert read is not None
+    again = FlowSolver(sampler, torch.device("cpu"))
+    resumed = again.restore(read)
+    assert torch.equal(resumed, sample)
+    for index in range(3, 6):
+        sample = run.step(torch.sin(sample), index, sample)
+        resumed = again.step(torch.sin(resumed), index, resumed)
+    assert torch.equal(resumed, sample)
+    kept.drop("a")
+    assert kept.read_state("a") is None
+
+
+def test_of_the_sampler_s_states_the_newest_is_kept(engine: Engine, kept: KeptWork) -> None:
+    _, claims, claim = claim_one(engine)
+
+    async def keep() -> None:
+        keeper = Keeper(kept, claims, claim, SETTINGS)
+        for index in range(1, 6):
+            keeper.keep_state(SamplerState(index, LATENTS.values, {}, {"lower_order_nums": 2}))
+        await keeper.finish()
+        await keeper.close()
+
+    asyncio.run(keep())
+    read = kept.read_state("a")
+    assert read is not None
+    assert (read.index, read.counters) == (5, {"lower_order_nums": 2})
 
 
 def test_the_row_says_so_once_the_latents_are_stored(engine: Engine, kept: KeptWork) -> None:
