@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from model.types import Latents, Step
+from model.types import Latents, SamplerState, Step
 
 # Of clips that have ended; 8 MB each for 81 frames of 832x480.
 _MAX_KEPT = 2
@@ -25,8 +25,8 @@ class Attempts:
         self._clips: OrderedDict[str, _Clip] = OrderedDict()
 
     async def once(
-        self, job_id: str, run: AsyncGenerator[Step | Latents, None]
-    ) -> AsyncGenerator[Step | Latents, None]:
+        self, job_id: str, run: AsyncGenerator[Step | SamplerState | Latents, None]
+    ) -> AsyncGenerator[Step | SamplerState | Latents, None]:
         """Yields what a run makes, or what an earlier one for the same job goes on to make.
 
         Args:
@@ -65,10 +65,10 @@ class _Clip:
         self.latents: Latents | None = None
         self._step: Step | None = None
 
-    def note(self, item: Step | Latents) -> None:
+    def note(self, item: Step | SamplerState | Latents) -> None:
         if isinstance(item, Latents):
             self.latents = item
-        else:
+        elif isinstance(item, Step):
             self._step = item
 
     async def follow(self) -> AsyncGenerator[Step | Latents, None]:

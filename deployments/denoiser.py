@@ -99,7 +99,7 @@ class DenoiserStage:
 
     async def _run(
         self, settings: ClipSettings, request: DenoiseRequest
-    ) -> AsyncGenerator[Step | Latents, None]:
+    ) -> AsyncGenerator[Step | SamplerState | Latents, None]:
         clock = _StepClock(clip_size(settings.shape.num_tokens))
         ids = settings.ids
         done = 0 if settings.resume is None else settings.resume.index

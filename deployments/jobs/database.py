@@ -1,6 +1,7 @@
 """The jobs' database: SQLite beside the clips, or PostgreSQL; its schema is kept up to date."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 from alembic import command
 from alembic.config import Config
@@ -17,6 +18,8 @@ from model.errors import ConfigurationError
 # What the tables were before they carried a revision.
 _FIRST_REVISION = "0001"
 _LOCK_WAIT_MS = 30_000
+# A server that vanished without a word answers neither a connection nor a statement.
+_POSTGRESQL = MappingProxyType({"connect_timeout": 10, "tcp_user_timeout": 30_000})
 # Any number will do, as long as nobody else of this database locks by it.
 _ADVISORY_LOCK = 7_316_041_923
 
@@ -46,7 +49,10 @@ def open_database(url: str) -> Engine:
 def _connect(url: str) -> Engine:
     try:
         # Without hide_parameters an error of the database carries the prompt into the log.
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        connect = _POSTGRESQL if url.startswith("postgresql") else {}
+        return create_engine(
+            url, pool_pre_ping=True, hide_parameters=True, connect_args=dict(connect)
+        )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"database_url needs the package {error.name}; for PostgreSQL install "
