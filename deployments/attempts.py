@@ -35,8 +35,8 @@ class Attempts:
         """
         earlier = self._clips.get(job_id)
         if earlier is not None:
-            async for item in earlier.follow():
-                yield item
+            async for known in earlier.follow():
+                yield known
             if earlier.latents is not None:
                 return
         clip = self._clips[job_id] = _Clip()
