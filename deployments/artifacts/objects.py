@@ -42,7 +42,7 @@ class StoredObject:
 
 
 class Objects:
-    """A flat space of objects; every call blocks, is atomic and may run in a thread.
+    """A flat space of objects; every call is atomic, and all but `get_range` block for a thread.
 
     Args:
         url: `file:///folder`, `s3://bucket/prefix`, `gs://…` or `az://…`.
@@ -108,8 +108,8 @@ class Objects:
         with _named_errors(name):
             return obstore.get(self._store, name).bytes().to_bytes()
 
-    def get_range(self, name: str, start: int, end: int) -> bytes:
-        """Some consecutive bytes of an object.
+    async def get_range(self, name: str, start: int, end: int) -> bytes:
+        """Some consecutive bytes of an object; hundreds may be awaited at once.
 
         Args:
             name: Which.
@@ -121,7 +121,8 @@ class Objects:
             ArtifactStoreError: The store does not answer.
         """
         with _named_errors(name):
-            return obstore.get_range(self._store, name, start=start, end=end).to_bytes()
+            found = await obstore.get_range_async(self._store, name, start=start, end=end)
+        return found.to_bytes()
 
     def head(self, name: str) -> StoredObject | None:
         """What is known of an object; None where there is none.
