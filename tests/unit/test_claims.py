@@ -54,6 +54,7 @@ def add(engine: Engine, *names: str) -> JobStore:
                 num_frames=17,
                 seed="1",
                 num_inference_steps=3,
+                predicted_s=1.0,
             )
         )
     return store
@@ -102,6 +103,24 @@ def test_gateways_that_claim_at_once_share_the_jobs(engine: Engine) -> None:
     for gateway in gateways:
         gateway.join()
     assert sorted(taken) == names
+
+
+def test_jobs_of_one_key_that_come_at_once_queue_up_behind_each_other(engine: Engine) -> None:
+    start = threading.Barrier(4)
+
+    def send(worker: int) -> None:
+        start.wait()
+        for number in range(10):
+            add(engine, f"job-{worker}-{number}")
+
+    senders = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    with engine.connect() as connection:
+        starts = list(connection.scalars(text("SELECT fair_start FROM jobs ORDER BY fair_start")))
+    assert starts == [float(n) for n in range(40)]
 
 
 def test_progress_is_written_by_the_claim_alone(engine: Engine) -> None:

@@ -105,6 +105,13 @@ def test_places_follow_the_order_in_which_jobs_are_claimed(engine: Engine) -> No
     assert claimed == sorted(places, key=lambda name: places[name] or 0)[:4]
 
 
+def test_the_policy_hears_of_the_queue_in_the_order_of_claims(engine: Engine) -> None:
+    add(engine, job("long", frames=65), predicted_s=40.0)
+    add(engine, job("short"), predicted_s=1.0)
+    works = forecast(engine).queue()
+    assert works == (job("short").work, job("long", frames=65).work)
+
+
 def test_etas_count_the_work_before_a_job_on_all_gangs(engine: Engine) -> None:
     teach(engine, 10.0)
     jobs = [job(name) for name in "abcd"]
