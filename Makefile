@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real monitoring-proof openapi clean
+.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ bench-autoscaling-real: $(STAMP) ## Run and simulate one trace on a local Ray Se
 	$(BIN)/python -m benchmarks.autoscaling_real work
 	$(BIN)/python -m benchmarks.autoscaling_real requests
 	$(BIN)/python -m benchmarks.autoscaling_real report
+
+bench-order: $(STAMP) ## Replay the recorded trace in the cost-aware order and first come first served
+	$(BIN)/python -m benchmarks.order report
+
+bench-order-record: $(STAMP) ## Record that trace anew, on a local Ray Serve
+	$(BIN)/python -m benchmarks.order record
 
 bench-recovery: $(STAMP) ## Measure how fast a gang comes back
 	$(BIN)/python -m benchmarks.recovery
