@@ -31,8 +31,16 @@ _CLIP_COLUMNS: tuple[Any, ...] = (
     Job.height,
     Job.num_frames,
     Job.num_inference_steps,
+    Job.latents_at,
 )
-_RUN_COLUMNS: tuple[Any, ...] = (Job.id, Job.predicted_s, Job.stage, Job.step, Job.total_steps)
+_RUN_COLUMNS: tuple[Any, ...] = (
+    Job.id,
+    Job.predicted_s,
+    Job.stage,
+    Job.step,
+    Job.total_steps,
+    Job.latents_at,
+)
 
 
 def max_in_progress(num_gangs: int) -> int:
@@ -180,12 +188,14 @@ def _waiting(row: Row[Any]) -> Waiting:
 
 def _queued(row: Row[Any]) -> QueuedClip:
     tokens = latent_tokens(row.num_frames, row.height, row.width)
-    work = ClipWork(tokens, row.num_inference_steps, row.due_at_s)
+    # With its latents kept it needs no gang any more.
+    steps_left = row.num_inference_steps if row.latents_at is None else 0
+    work = ClipWork(tokens, steps_left, row.due_at_s)
     return QueuedClip(row.id, _waiting(row), work, row.not_before)
 
 
 def _denoised(row: Row[Any]) -> float:
-    if row.stage == Stage.VAE_DECODER.value:
+    if row.stage == Stage.VAE_DECODER.value or row.latents_at is not None:
         return 1.0
     if row.stage == Stage.DENOISER.value and row.step and row.total_steps:
         return float(min(1.0, row.step / row.total_steps))
