@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from model.checkpoint.manifest import LOADED, MANIFEST
 from model.errors import CheckpointError
 
-MANIFEST = "lingbot-manifest.json"
 EDGE_BYTES = 2**20
-
-_LOADED = frozenset({".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def _listed(manifest: Path) -> list[str]:
 
 def _edges(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _LOADED and path.is_file():
+        if path.suffix in LOADED and path.is_file():
             size = path.stat().st_size
             with path.open("rb") as file:
                 edges = hashlib.sha256(file.read(EDGE_BYTES))

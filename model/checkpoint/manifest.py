@@ -14,7 +14,7 @@ MANIFEST = "lingbot-manifest.json"
 _CHUNK_BYTES = 1 << 23
 _REMEDY = "`lingbot-serve models verify` tells more, `models pull` replaces what differs"
 # What a loader might read; notes and licences beside the weights are nobody's business.
-_LOADED = {".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"}
+LOADED = {".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"}
 
 
 class ManifestCheck(str, Enum):
@@ -95,7 +95,7 @@ def _unlisted(folder: Path, entries: list[_Entry]) -> Iterator[str]:
     listed = {entry.path for entry in entries} | {MANIFEST}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in _LOADED and name not in listed and path.is_file():
+        if path.suffix in LOADED and name not in listed and path.is_file():
             yield f"{name} is not listed"
 
 
