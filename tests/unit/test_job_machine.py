@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -36,8 +37,8 @@ from tests.support.postgres import postgres_programs, running_postgres
 LEASE_S, MAX_FAILURES, MAX_QUEUE_S = 30.0, 3, 200.0
 GATEWAYS = ("left", "right")
 RULES = settings(
-    max_examples=12,
-    stateful_step_count=40,
+    max_examples=15,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -64,6 +65,8 @@ class JobMachine(RuleBasedStateMachine):
     """Two gateways, their clocks alike, and clients."""
 
     url: str
+    # Opened once for all runs, and again by `restart`: that costs more than a whole run.
+    engine: Engine | None = None
     jobs = Bundle("jobs")
     claims = Bundle("claims")
 
@@ -76,16 +79,22 @@ class JobMachine(RuleBasedStateMachine):
         self.issued: dict[str, set[Claim]] = {name: set() for name in GATEWAYS}
         self.count = 0
         self.restarted = False
-        self.open()
-        with self.engine.begin() as connection:
+        if type(self).engine is None:
+            type(self).engine = open_database(self.url)
+        self.start()
+        with self.database.begin() as connection:
             connection.execute(text("DELETE FROM jobs"))
 
-    def open(self) -> None:
-        self.engine = open_database(self.url)
-        self.store = JobStore(self.engine)
+    @property
+    def database(self) -> Engine:
+        assert self.engine is not None
+        return self.engine
+
+    def start(self) -> None:
+        self.store = JobStore(self.database)
         self.gateways = {
             name: Claims(
-                self.engine,
+                self.database,
                 name,
                 lease_s=LEASE_S,
                 max_failures=MAX_FAILURES,
@@ -94,10 +103,11 @@ class JobMachine(RuleBasedStateMachine):
             for name in GATEWAYS
         }
 
-    def teardown(self) -> None:
-        self.store.close()
-
     # Clients
+
+    @initialize(target=jobs)
+    def begin(self) -> Any:
+        return multiple(*(self.add(key, None, "normal", 5.0, None) for key in ("", "k1", "", "k2")))
 
     @rule(
         target=jobs,
@@ -165,7 +175,7 @@ class JobMachine(RuleBasedStateMachine):
 
     # Gateways
 
-    @rule(target=claims, gateway=st.sampled_from(GATEWAYS), limit=st.integers(0, 4))
+    @rule(target=claims, gateway=st.sampled_from(GATEWAYS), limit=st.integers(1, 4))
     def claim(self, gateway: str, limit: int) -> Any:
         running = self.with_status(IN_PROGRESS)
         ready = [
@@ -267,12 +277,13 @@ class JobMachine(RuleBasedStateMachine):
         self.now_s += seconds
 
     # Once is enough, as opening costs more than all else.
-    @precondition(lambda self: self.count > 3 and not self.restarted)
+    @precondition(lambda self: self.count > 5 and not self.restarted)
     @rule()
     def restart(self) -> None:
         self.restarted = True
         self.store.close()
-        self.open()
+        type(self).engine = open_database(self.url)
+        self.start()
 
     # What holds at all times
 
@@ -328,11 +339,11 @@ class JobMachine(RuleBasedStateMachine):
         return [name for name, known in self.known.items() if known.status == status]
 
     def rows(self) -> dict[str, Job]:
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self.database, expire_on_commit=False) as session:
             return {job.id: job for job in session.scalars(select(Job))}
 
     def columns(self, name: str) -> dict[str, Any] | None:
-        with self.engine.connect() as connection:
+        with self.database.connect() as connection:
             row = connection.execute(select(Job.__table__).where(Job.id == name)).first()
         return None if row is None else dict(row._mapping)
 
@@ -353,3 +364,4 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_jobs_keep_their_promises(url: str) -> None:
     machine = type("Machine", (JobMachine,), {"url": url})
     run_state_machine_as_test(machine, settings=RULES)
+    machine.engine.dispose()
