@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean
+.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean bench-defence
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ k8s-validate: $(STAMP) ## Render every overlay and hold it against schemas and r
 
 bench-overhead: $(STAMP) ## Measure what serving adds to the models' own time
 	$(BIN)/python -m benchmarks.overhead
+
+bench-defence: $(STAMP) ## Measure what decoding apart and hashing weights cost
+	$(BIN)/python -m benchmarks.defence
 
 bench-overlap: $(STAMP) ## Measure how well requests overlap
 	$(BIN)/python -m benchmarks.overlap

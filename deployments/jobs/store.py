@@ -171,6 +171,8 @@ class JobStore:
 
 
 def _find(session: Session, job_id: str, key_id: str | None) -> Job:
+    if not job_id.isprintable():  # PostgreSQL fails on a NUL instead of finding nothing
+        raise _not_found(job_id)
     job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None or key_id not in (None, job.key_id):
         raise _not_found(job_id)

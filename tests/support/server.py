@@ -51,6 +51,7 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
                     "max_inference_steps": 1000,
                     "max_poses": 200,
                     "max_body_bytes": 2**20,
+                    "body_timeout_s": 5,
                     "max_image_pixels": 200_000,
                     "max_queued_jobs": 2,
                 },

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from deployments.errors import LeaseLostError
+from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.jobs.claims import Claim, Claims
 from deployments.jobs.database import open_database
 from deployments.jobs.retries import Retry
@@ -283,3 +283,9 @@ def test_what_was_made_since_the_gangs_are_as_they_are_tells_of_their_memory(
     large.num_frames = 85
     assert not store.has_completed(large, 0.0)
     assert not store.has_completed(small, time.time() + 1)
+
+
+@pytest.mark.parametrize("name", ["video_\0", "\ud800", "video_1\n"])
+def test_an_id_that_a_database_cannot_hold_is_not_found(engine: Engine, name: str) -> None:
+    with pytest.raises(JobNotFoundError):
+        JobStore(engine).get(name)
