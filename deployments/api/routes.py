@@ -3,7 +3,7 @@
 from fastapi import Depends, FastAPI, Request
 from structlog.contextvars import bind_contextvars
 
-from deployments.api import content, errors, events, probes, videos, webhooks
+from deployments.api import content, errors, events, page, probes, videos, webhooks
 from deployments.api.openapi import DESCRIPTION, VideoApi, refusals
 from deployments.api.service import VideoService
 from deployments.ids import request_id_of
@@ -27,6 +27,7 @@ def build_api(service: VideoService) -> FastAPI:
     content.add_routes(api, service)
     webhooks.add_routes(api, service.webhooks)
     probes.add_routes(api, service)
+    page.add_routes(api)
     return api
 
 
