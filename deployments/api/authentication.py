@@ -15,7 +15,7 @@ from deployments.keys.settings import AuthSettings
 from deployments.keys.store import KeyStore
 
 # Whoever watches the service has no key, and learns nothing about anybody's videos.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/metrics"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEDY = "send the header `Authorization: Bearer KEY`"
 
