@@ -5,8 +5,8 @@ that the model is built with. Module names are those of the published checkpoint
 no map. The maths follows `wan/modules/model.py` (Robbyant/lingbot-world, 6ca87d4); the image
 branch follows Wan2.1's (Wan-Video/Wan2.1, 9737cba).
 
-Shapes: B batch (always 1), L tokens of the clip, l tokens on this rank, D width, N heads, H head
-size, S context rows, C channels, F latent frames, h and w latent pixels.
+Shapes: B batch (1 but in training), L tokens of the clip, l tokens on this rank, D width, N heads,
+H head size, S context rows, C channels, F latent frames, h and w latent pixels.
 
 Precision: the residual stream, norms, modulation, timestep and head are float32 whatever the
 weights are; matrix products and attention run in the dtype of the weights.
@@ -121,7 +121,7 @@ class DiT(nn.Module):
         rope = self._local_rope(grid, y_CFhw.device)
         if camera_CFhw is None:
             return ClipCondition(y_CFhw, rope, None, ())
-        camera_BlD = self._embed_camera(camera_CFhw)
+        camera_BlD = self._embed_camera(camera_CFhw.unsqueeze(0))
         kept = self.blocks[:kept_blocks]
         modulations = tuple(block.condition_camera(camera_BlD) for block in kept)
         return ClipCondition(y_CFhw, rope, camera_BlD, modulations)
@@ -174,6 +174,44 @@ class DiT(nn.Module):
         """
         return self._predict(latent_CFhw, timestep, clip, prompts)
 
+    def forward_batch(
+        self,
+        latent_BCFhw: Tensor,
+        timestep_B: Tensor,
+        y_BCFhw: Tensor,
+        camera_BCFhw: Tensor,
+        text_BSC: Tensor,
+        image_BSC: Tensor | None,
+    ) -> Tensor:
+        """One pass for several clips of one size, each with its own timestep, camera and prompt.
+
+        This is what training calls; nothing is kept between passes, and tokens are not split.
+
+        Args:
+            latent_BCFhw: Noisy samples, [B, 16, F, h, w].
+            timestep_B: One for each.
+            y_BCFhw: Masks and first frames, [B, 20, F, h, w].
+            camera_BCFhw: Folded rays, [B, 384, F, h, w].
+            text_BSC: T5 rows, zero after each prompt's end, `text_len` of them.
+            image_BSC: CLIP rows, for a model with the image branch.
+
+        Returns:
+            Predicted flows [B, 16, F, h, w].
+        """
+        time_BD, time_B6D = self._embed_timestep(timestep_B)
+        patches_BLC = patchify(torch.cat([latent_BCFhw, y_BCFhw], dim=1))
+        num_tokens = patches_BLC.shape[1]
+        frames, height, width = latent_BCFhw.shape[2:]
+        rope = self._local_rope((frames, height // PATCH[1], width // PATCH[2]), text_BSC.device)
+        clip = ClipCondition(y_BCFhw, rope, self._embed_camera(camera_BCFhw), ())
+        text_BSD = self.text_embedding(text_BSC)
+        image_BSD = None if image_BSC is None else self.img_emb(image_BSC)
+        tokens = [self._embed_patches(patches_BLC)]
+        for block in self.blocks:
+            prompt = block.condition_prompt(text_BSD, image_BSD)
+            tokens = block(tokens, time_B6D, clip, None, [prompt], num_tokens)
+        return unpatchify(self.head(tokens[0], time_BD), latent_BCFhw.shape[1:])
+
     # Apart from its public forms, after which FSDP takes weights away: one uses the other.
     def _predict(
         self,
@@ -183,7 +221,7 @@ class DiT(nn.Module):
         prompts: Sequence[tuple[BlockPrompt, ...]],
     ) -> list[Tensor]:
         time_BD, time_B6D = self._embed_timestep(timestep)
-        patches_BLC = patchify(torch.cat([latent_CFhw, clip.y_CFhw]))
+        patches_BLC = patchify(torch.cat([latent_CFhw, clip.y_CFhw]).unsqueeze(0))
         num_tokens = patches_BLC.shape[1]
         tokens = [self._embed_patches(self._sequence.shard(patches_BLC))]
         for index, block in enumerate(self.blocks):
@@ -191,7 +229,7 @@ class DiT(nn.Module):
             block_prompts = [prompt[index] for prompt in prompts]
             tokens = block(tokens, time_B6D, clip, kept, block_prompts, num_tokens)
         patches = [self._sequence.gather(self.head(x, time_BD), num_tokens) for x in tokens]
-        return [unpatchify(patches_BLC, latent_CFhw.shape) for patches_BLC in patches]
+        return [unpatchify(patches_BLC, latent_CFhw.shape)[0] for patches_BLC in patches]
 
     def _embed_patches(self, patches_BlC: Tensor) -> Tensor:
         weight = self.patch_embedding.weight  # a convolution whose kernel is its stride
@@ -199,8 +237,8 @@ class DiT(nn.Module):
         embedded = F.linear(patches_BlC.to(weight.dtype), flat, self.patch_embedding.bias)
         return embedded.float()
 
-    def _embed_camera(self, camera_CFhw: Tensor) -> Tensor:
-        patches_BlC = self._sequence.shard(patchify(camera_CFhw))
+    def _embed_camera(self, camera_BCFhw: Tensor) -> Tensor:
+        patches_BlC = self._sequence.shard(patchify(camera_BCFhw))
         linear = self.patch_embedding_wancamctrl
         camera_BlD = linear(patches_BlC.to(linear.weight.dtype))
         hidden = F.silu(self.c2ws_hidden_states_layer1(camera_BlD))
@@ -208,11 +246,12 @@ class DiT(nn.Module):
         return summed
 
     def _embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """The published float32 time MLP on one row: [1, D] for the head, [1, 6, D] for blocks."""
+        """The published float32 time MLP, a row for each timestep: [B, D] for the head, [B, 6, D]
+        for blocks."""
         half = self.config.freq_dim // 2
         steps = torch.arange(half, dtype=torch.float64, device=timestep.device)
-        angles = timestep.to(torch.float64) * 10_000.0 ** (-steps / half)
-        wave_BC = torch.cat([angles.cos(), angles.sin()]).float().unsqueeze(0)
+        angles = timestep.to(torch.float64).view(-1, 1) * 10_000.0 ** (-steps / half)
+        wave_BC = torch.cat([angles.cos(), angles.sin()], dim=1).float()
         hidden = F.silu(linear_fp32(wave_BC, self.time_embedding[0]))
         time_BD = linear_fp32(hidden, self.time_embedding[2])
         time_B6D = linear_fp32(F.silu(time_BD), self.time_projection[1]).unflatten(1, (6, -1))

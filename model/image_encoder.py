@@ -62,10 +62,16 @@ class ImageEncoder:
         return ImageEmbeds(hidden[0].float().cpu().numpy())
 
     def _preprocess(self, image: UInt8Array) -> Tensor:
-        pixels = resize_image(image, self._image_size, self._image_size, self._device)
-        mean = torch.tensor(_MEAN, device=self._device).view(1, 3, 1, 1)
-        std = torch.tensor(_STD, device=self._device).view(1, 3, 1, 1)
-        return (pixels * 0.5 + 0.5 - mean) / std
+        return normalise_for_clip(
+            resize_image(image, self._image_size, self._image_size, self._device)
+        )
+
+
+def normalise_for_clip(pixels: Tensor) -> Tensor:
+    """RGB [B, 3, H, W] about [-1, 1] by the statistics that CLIP was trained with."""
+    mean = torch.tensor(_MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(_STD, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels * 0.5 + 0.5 - mean) / std
 
 
 def _without_last_layer(tower: VisionTower) -> nn.Module:

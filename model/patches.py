@@ -1,6 +1,6 @@
 """Latent pixels to tokens and back: 2x2 of them make one token.
 
-Shapes: C channels, F latent frames, h and w latent pixels, L = F * h/2 * w/2 tokens.
+Shapes: B batch, C channels, F latent frames, h and w latent pixels, L = F * h/2 * w/2 tokens.
 """
 
 import torch
@@ -11,14 +11,22 @@ from model.types import PATCH_SIZE
 PATCH = (1, PATCH_SIZE, PATCH_SIZE)  # frames are never folded
 
 
-def patchify(x_CFhw: Tensor) -> Tensor:
-    """Latent pixels to tokens: [C, F, h, w] to [1, L, C*4], inner order (C, row, column)."""
-    folded: Tensor = x_CFhw.unflatten(3, (-1, PATCH[2])).unflatten(2, (-1, PATCH[1]))
-    return folded.permute(1, 2, 4, 0, 3, 5).flatten(3).flatten(0, 2).unsqueeze(0)
+def patchify(x_BCFhw: Tensor) -> Tensor:
+    """Latent pixels to tokens: [B, C, F, h, w] to [B, L, C*4], inner order (C, row, column)."""
+    folded: Tensor = x_BCFhw.unflatten(4, (-1, PATCH[2])).unflatten(3, (-1, PATCH[1]))
+    return folded.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)
 
 
 def unpatchify(patches_BLC: Tensor, shape: torch.Size) -> Tensor:
-    """Tokens to latent pixels: [1, L, 4*C] with inner order (row, column, C) to [C, F, h, w]."""
+    """Tokens to latent pixels.
+
+    Args:
+        patches_BLC: [B, L, 4*C] with inner order (row, column, C).
+        shape: [C, F, h, w] of each clip.
+
+    Returns:
+        [B, C, F, h, w].
+    """
     channels, frames, height, width = shape
-    grid = (frames, height // PATCH[1], width // PATCH[2], PATCH[1], PATCH[2], channels)
-    return patches_BLC.view(grid).permute(5, 0, 1, 3, 2, 4).reshape(shape)
+    grid = (-1, frames, height // PATCH[1], width // PATCH[2], PATCH[1], PATCH[2], channels)
+    return patches_BLC.view(grid).permute(0, 6, 1, 2, 4, 3, 5).reshape(-1, *shape)

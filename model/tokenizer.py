@@ -2,6 +2,7 @@
 
 import html
 import re
+from pathlib import Path
 
 import ftfy
 from tokenizers import Tokenizer
@@ -39,12 +40,24 @@ class PromptTokenizer:
         Raises:
             CheckpointError: The file is not one of the `tokenizers` library.
         """
-        path = checkpoint.tokenizer / "tokenizer.json"
+        return cls.read(checkpoint.tokenizer / "tokenizer.json")
+
+    @classmethod
+    def read(cls, path: Path) -> "PromptTokenizer":
+        """Reads a tokenizer file.
+
+        Raises:
+            CheckpointError: The file is not one of the `tokenizers` library.
+        """
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific
             raise CheckpointError(f"{path} is not a tokenizer: {error}") from error
         return cls(tokenizer)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
 
     def num_tokens(self, prompt: str) -> int:
         """Tokens of the cleaned prompt before any cut, the end mark included."""

@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.checkpoint.layout import CheckpointPaths
 from model.images import resize_image
-from model.types import TEMPORAL_STRIDE, FirstFrame, UInt8Array, VideoShape
+from model.types import TEMPORAL_STRIDE, FirstFrame, Latents, UInt8Array, VideoShape
 from model.vae import (
     LATENTS_PER_CHUNK,
     LatentScale,
@@ -75,6 +76,24 @@ class VAEEncoder:
         """
         shape = VideoShape(1 + TEMPORAL_STRIDE * LATENTS_PER_CHUNK, height, width)
         self.encode(np.zeros((height, width, 3), np.uint8), shape)
+
+    @torch.inference_mode()
+    def encode_clip(self, pixels: Tensor) -> Latents:
+        """Posterior means of a whole clip.
+
+        Args:
+            pixels: RGB [3, N, H, W] in [-1, 1], N = 4n+1.
+
+        Returns:
+            Normalised means [16, f, h, w].
+        """
+        clip = pixels.unsqueeze(0).to(self._device, self._dtype)
+        latent, kept = self._half(channels_last(clip[:, :, :1]), ())
+        latents = [latent]
+        for chunk in clip[:, :, 1:].split(LATENTS_PER_CHUNK * TEMPORAL_STRIDE, dim=2):
+            latent, kept = self._half(channels_last(chunk), kept)
+            latents.append(latent)
+        return Latents(self._scale.normalise(torch.cat(latents, dim=2))[0].cpu().numpy())
 
     @torch.inference_mode()
     def encode(self, image: UInt8Array, shape: VideoShape) -> FirstFrame:

@@ -164,11 +164,12 @@ def _write_experts(
     for stream, name in enumerate(("high_noise_model", "low_noise_model")):
         folder = root / name
         folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(_expert_json(config), indent=2))
+        (folder / "config.json").write_text(json.dumps(expert_json(config), indent=2))
         _save_shards(folder, shapes, draw, stream=stream, num_shards=num_shards)
 
 
-def _expert_json(config: DiTConfig) -> dict[str, object]:
+def expert_json(config: DiTConfig) -> dict[str, object]:
+    """What the published `config.json` of an expert of these sizes says."""
     names = ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "eps")
     sizes = {name: getattr(config, name) for name in (*names, "text_len", "text_dim")}
     return {"_class_name": "WanModel", "model_type": "i2v", **sizes}

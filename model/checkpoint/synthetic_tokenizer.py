@@ -1,6 +1,7 @@
-"""The tokenizer of synthetic checkpoints: byte-level pairs, so that it reads any language."""
+"""Tokenizers of small checkpoints: byte-level pairs, so that they read any language."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -20,17 +21,19 @@ _CORPUS = (
 )
 
 
-def write_tokenizer(folder: Path) -> int:
+def write_tokenizer(folder: Path, tokenizer: Tokenizer | None = None) -> int:
     """Writes `tokenizer.json` and `tokenizer_config.json`.
 
     Args:
         folder: Where; it is made.
+        tokenizer: From `train_tokenizer`; None trains one on a few sentences.
 
     Returns:
         Size of the vocabulary.
     """
     folder.mkdir(parents=True)
-    tokenizer = _train()
+    if tokenizer is None:
+        tokenizer = train_tokenizer(_CORPUS, _VOCAB_SIZE)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -43,17 +46,23 @@ def write_tokenizer(folder: Path) -> int:
     return tokenizer.get_vocab_size()
 
 
-def _train() -> Tokenizer:
+def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer that knows the words of a corpus and any other by its bytes.
+
+    Args:
+        corpus: Sentences.
+        vocab_size: At most; at least 259, for the bytes and three marks.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCAB_SIZE,
+        vocab_size=vocab_size,
         special_tokens=[_PAD, _END, _UNKNOWN],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {_END}", special_tokens=[(_END, tokenizer.token_to_id(_END))]
     )
