@@ -159,9 +159,6 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     if isinstance(error, (ContentNotReadyError, JobFailedError)):
         # The stock client repeats what was in conflict or failed, at once: to no avail here.
         return {"x-should-retry": "false"}
-    if isinstance(error, (BodyTooLargeError, BodyTooSlowError)):
-        # Otherwise the HTTP server goes on taking in a body that nobody reads.
-        return {"connection": "close"}
     if status == 401:
         return {"www-authenticate": 'Bearer realm="lingbot-serve"'}
     if status not in (429, 503):
