@@ -86,7 +86,7 @@ def live(server: Server) -> None:
             incidents.missed_deadline(client)
             incidents.refused_job(client)
             incidents.cancelled_job(client)
-            incidents.killed_rank(client)
+            incidents.killed_ranks(client)
         incidents.full_queue(client, _BACKLOG + _CONCURRENT)
         grow(client)
         incidents.good_jobs(client, 4)

@@ -54,8 +54,8 @@ def test_every_process_names_the_job_and_the_request(server: Server) -> None:
     names = {(e["logger"], e["event"]) for e in found}
     assert names == {
         ("deployments.jobs.intake", "job_accepted"),
-        ("deployments.jobs.runner", "job_started"),
-        ("deployments.jobs.runner", "job_completed"),
+        ("deployments.jobs.driver", "job_started"),
+        ("deployments.jobs.driver", "job_completed"),
         ("deployments.pipeline", "stage_finished"),
         ("cluster.gang", "gang_job_started"),
         ("cluster.gang", "gang_job_ended"),

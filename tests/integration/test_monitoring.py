@@ -96,7 +96,7 @@ def test_a_real_prometheus_finds_data_for_every_panel_and_rule(
             incidents.canary(server)
             incidents.good_jobs(client, 2)
             incidents.cancelled_job(client)
-            incidents.killed_rank(client)
+            incidents.killed_ranks(client)
             time.sleep(REPORTED_S)
         assert watcher.healthy_targets() == 2
         empty = [f for f in ask_all(watcher) if not f.answer.num_series]

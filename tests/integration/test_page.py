@@ -45,15 +45,17 @@ def page(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 def submitted(page: Page) -> dict[str, Any]:
-    """Sends the form and returns the request's body."""
-    with page.expect_request(lambda request: request.method == "POST") as sent:
+    """Sends the form and returns the request's body, once the page shows what came of it."""
+    with page.expect_response(lambda response: response.request.method == "POST") as answered:
         page.get_by_role("button", name="Make the video").click()
-    body: dict[str, Any] = sent.value.post_data_json
+    if answered.value.ok:
+        expect(page.locator("#job-title")).to_contain_text(answered.value.json()["id"])
+    body: dict[str, Any] = answered.value.request.post_data_json
     return body
 
 
 def test_a_video_from_the_form_to_its_frames(page: Page) -> None:
-    page.get_by_label("Path").select_option("orbit")
+    page.get_by_label("Path", exact=True).select_option("orbit")
     page.get_by_label("Steps").fill("60")
     body = submitted(page)
     assert np.array(body["camera"]["poses"]).shape == (9, 4, 4)
@@ -85,7 +87,9 @@ def test_a_steered_path_is_sent_as_poses(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("Enter")
     page.keyboard.down("w")
     page.keyboard.down("ArrowRight")
-    expect(page.get_by_label("Path")).to_have_value("steered", timeout=10_000)  # its time is over
+    expect(page.get_by_label("Path", exact=True)).to_have_value(
+        "steered", timeout=10_000
+    )  # its time is over
     page.keyboard.up("w")
     page.keyboard.up("ArrowRight")
     with page.expect_download() as saved:

@@ -25,15 +25,15 @@ def test_a_clip_outlives_one_gang_and_is_poison_to_the_second(server: Server) ->
     jobs = JobStore(create_engine(server.config.gateway.store_url()))
     with server.client() as client:
         before = rank_pids()
-        struck = create(client, num_inference_steps=400)
+        struck = create(client, num_inference_steps=1000)
         wait_for_step(client, struck, at_least=50)
-        waiting = create(client)
         os.kill(before[1], signal.SIGKILL)
         wait_for_attempt(jobs, struck, 2)
         assert jobs.get(struck).strikes == 1
         # The other ranks go on from what was kept, not from noise.
         assert wait_for_step(client, struck)["step"] >= 40
         after = rank_pids()
+        waiting = create(client)
         assert not set(before) & set(after)
         os.kill(after[0], signal.SIGKILL)
         video = wait_for(client, struck)

@@ -99,7 +99,7 @@ def test_the_log_names_the_trace_in_every_process(traced_job: str) -> None:
     found = events(job_id=traced_job, request_id="order-99", trace_id=TRACE_ID)
     loggers = {event["logger"] for event in found}
     assert loggers >= {
-        "deployments.jobs.runner",
+        "deployments.jobs.driver",
         "deployments.pipeline",
         "cluster.gang",
         "cluster.rank",

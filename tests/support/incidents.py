@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import httpx
 from ray import serve
@@ -41,14 +42,17 @@ def cancelled_job(client: httpx.Client) -> None:
     client.delete(f"/v1/videos/{video_id}").raise_for_status()
 
 
-def killed_rank(client: httpx.Client) -> None:
-    """A rank's process is killed under a job, and the gang heals."""
+def killed_ranks(client: httpx.Client) -> None:
+    """A rank's process is killed under each of a job's two attempts, and the gang heals."""
     denoiser = serve.get_deployment_handle("denoiser", PIPELINE)
-    pids = [place.pid for place in denoiser.places.remote().result()]
     video_id = client.post("/v1/videos", json=body(num_inference_steps=LONG)).json()["id"]
-    wait_for_step(client, video_id)
-    os.kill(pids[-1], signal.SIGKILL)
-    assert wait_for(client, video_id)["error"]["code"] == "rank_died"
+    for _ in range(2):
+        wait_for_step(client, video_id)
+        pids = [place.pid for place in denoiser.places.remote().result()]
+        os.kill(pids[-1], signal.SIGKILL)
+        while client.get(f"/v1/videos/{video_id}").json()["status"] == "in_progress":
+            time.sleep(0.02)
+    assert wait_for(client, video_id)["error"]["code"] == "poison_job"
     good_jobs(client, 1)
 
 
