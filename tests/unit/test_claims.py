@@ -2,43 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
 from deployments.errors import JobNotFoundError, LeaseLostError
 from deployments.jobs.claims import Claim, Claims
-from deployments.jobs.database import open_database
 from deployments.jobs.retries import Retry
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import Stage, StageEvent, StageState
-from tests.support.postgres import postgres_programs, running_postgres
 
 LEASE_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed")
-    with running_postgres(programs) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
-    engine.dispose()
 
 
 def add(engine: Engine, *names: str) -> JobStore:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from deployments.artifacts.collector import GRACE_S, Collector, Reason
@@ -17,17 +17,7 @@ from deployments.jobs.database import open_database
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from lingbot_serve.cli import app
-from tests.support.postgres import postgres_programs, running_postgres
 from tests.support.s3 import BUCKET
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed")
-    with running_postgres(programs) as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite, folder", "postgresql, s3"])
@@ -40,8 +30,6 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Eng
         engine = open_database(request.getfixturevalue("postgres"))
         objects = Objects(f"s3://{BUCKET}/{tmp_path.name}/videos")
     yield engine, objects
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
     engine.dispose()
 
 

@@ -1,10 +1,7 @@
 """Whatever gateways do to jobs, in whatever order: a state machine over the real database."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +29,6 @@ from deployments.jobs.retries import Retry
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import Stage, StageEvent, StageState
-from tests.support.postgres import postgres_programs, running_postgres
 
 LEASE_S, MAX_FAILURES, MAX_QUEUE_S = 30.0, 3, 200.0
 GATEWAYS = ("left", "right")
@@ -348,20 +344,7 @@ class JobMachine(RuleBasedStateMachine):
         return None if row is None else dict(row._mapping)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            yield f"sqlite:///{Path(folder) / 'jobs.sqlite'}"
-            return
-        programs = postgres_programs()
-        if programs is None:
-            pytest.skip("PostgreSQL's server programs are not installed")
-        yield stack.enter_context(running_postgres(programs))
-
-
-def test_jobs_keep_their_promises(url: str) -> None:
-    machine = type("Machine", (JobMachine,), {"url": url})
+def test_jobs_keep_their_promises(database_url: str) -> None:
+    machine = type("Machine", (JobMachine,), {"url": database_url})
     run_state_machine_as_test(machine, settings=RULES)
     machine.engine.dispose()

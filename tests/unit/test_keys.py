@@ -2,16 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from deployments.api.identity import Caller
 from deployments.errors import PermissionDeniedError, QuotaExceededError
-from deployments.jobs.database import open_database
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.keys.charge import Charge
@@ -21,29 +18,6 @@ from deployments.keys.settings import AuthMode, AuthSettings, listener_problem
 from deployments.keys.store import KeyStore
 from deployments.keys.tables import ApiKeySecret, KeyUsage
 from model.errors import InvalidInputError
-from tests.support.postgres import postgres_programs, running_postgres
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed")
-    with running_postgres(programs) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    with engine.begin() as connection:
-        for table in ("jobs", "api_key_usage", "api_key_secrets", "api_keys"):
-            connection.execute(text(f"DELETE FROM {table}"))
-    engine.dispose()
 
 
 def job(name: str, key_id: str, gpu_seconds: float = 0.0) -> Job:

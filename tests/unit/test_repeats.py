@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, text
 
 from deployments.api.create_body import CreateBody, validate
 from deployments.api.intent import intent_of, request_hash
@@ -26,26 +25,9 @@ from deployments.keys.rights import UNLIMITED
 from deployments.messages import GenerateRequest
 from model.errors import InvalidInputError
 from model.types import SamplerSettings, VideoShape
-from tests.support.postgres import postgres_programs, running_postgres
 
 KEY = Intent("mine", "hash")
 RETRY = Intent(None, "hash", is_retry=True)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed")
-    with running_postgres(programs) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    return str(request.getfixturevalue("postgres"))
 
 
 class Door:
@@ -104,17 +86,11 @@ def inputs(job_id: str) -> GenerateRequest:
 
 
 @pytest.fixture
-def doors(url: str, tmp_path: Path) -> Iterator[list[Door]]:
-    doors = [Door(url, tmp_path / "files") for _ in range(2)]
+def doors(database_url: str, tmp_path: Path) -> Iterator[list[Door]]:
+    doors = [Door(database_url, tmp_path / "files") for _ in range(2)]
     yield doors
-    _empty(doors[0].engine)
     for door in doors:
         door.store.close()
-
-
-def _empty(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM jobs"))
 
 
 def test_a_thousand_requests_at_two_gateways_make_one_job(doors: list[Door]) -> None:

@@ -32,33 +32,10 @@ from deployments.webhooks.tables import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from tests.support.postgres import postgres_programs, running_postgres
 from tests.support.webhook_receiver import Receiver, running_receiver
 
 LOCAL = OutboundSettings(allow_http=True, allow_networks=("127.0.0.0/8",))
 SETTINGS = WebhookSettings(outbound=LOCAL, first_retry_s=0.01, poll_s=0.02)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed")
-    with running_postgres(programs) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    with engine.begin() as connection:
-        for table in ("jobs", "webhook_deliveries", "webhook_endpoints"):
-            connection.execute(text(f"DELETE FROM {table}"))
-    engine.dispose()
 
 
 def add_job(engine: Engine, name: str, key_id: str = "") -> None:
