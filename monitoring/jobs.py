@@ -14,6 +14,7 @@ _CODE = Label(
         "rank_failed",
         "gang_start_failed",
         "gang_stopped",
+        "gang_healing",
         "gang_failed",
         "gang_died",
         "poison_job",
@@ -34,11 +35,17 @@ _REFUSAL = Label(
     "code",
     (
         "invalid_value",
+        "permission_denied",
+        "body_too_slow",
+        "body_too_large",
+        "unsupported_media_type",
+        "idempotency_mismatch",
+        "queue_wait_too_long",
+        "quota_exceeded",
         "queue_full",
         "draining",
         "pipeline_unavailable",
-        "body_too_large",
-        "unsupported_media_type",
+        "artifact_store_unavailable",
     ),
 )
 

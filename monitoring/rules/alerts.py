@@ -78,6 +78,7 @@ _SERVICE = (
     ),
 )
 
+_NO_ROOM = "queue_full|queue_wait_too_long"
 _QUEUE = (
     Alert(
         "LingbotQueueOld",
@@ -90,10 +91,10 @@ _QUEUE = (
     Alert(
         "LingbotQueueFull",
         "{refused} > 0",
-        {"refused": increase(jobs.JOBS_REFUSED, window="10m", code="queue_full")},
+        {"refused": increase(jobs.JOBS_REFUSED, window="10m", code=_NO_ROOM)},
         "15m",
         "ticket",
-        "Requests are refused because the queue is full.",
+        "Requests are refused because the queue is full, or because they would wait too long.",
     ),
     Alert(
         "LingbotJobsStuck",

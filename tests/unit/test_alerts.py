@@ -42,7 +42,7 @@ DECISIONS = 'ray_lingbot_autoscaling_decisions_total{stage="denoiser", direction
 REPLICAS = 'ray_lingbot_autoscaling_replicas{stage="denoiser", kind="%s"}'
 BUILD = 'ray_lingbot_build_info{component="gateway", version="%s"}'
 CANARY = "ray_lingbot_canary_last_success_timestamp_seconds"
-QUEUE_FULL = 'ray_lingbot_jobs_refused_total{code="queue_full"}'
+REFUSED = 'ray_lingbot_jobs_refused_total{code="%s"}'
 
 # Seven hours of one job a minute; of the objective "completed" half a percent may fail.
 EVEN = {SLO % ("completed", "true"): "0+1x420", SLO % ("completed", "false"): "0x420"}
@@ -77,8 +77,10 @@ CASES = [
     Case(
         "LingbotQueueOld", 0, {'lingbot_queue_oldest_age_seconds{job_class="deadline"}': "900x60"}
     ),
-    Case("LingbotQueueFull", 1, {QUEUE_FULL: "0+1x60"}),
-    Case("LingbotQueueFull", 0, {QUEUE_FULL: "0x10 5x50"}),
+    Case("LingbotQueueFull", 1, {REFUSED % "queue_full": "0+1x60"}),
+    Case("LingbotQueueFull", 1, {REFUSED % "queue_wait_too_long": "0+1x60"}),
+    Case("LingbotQueueFull", 0, {REFUSED % "queue_full": "0x10 5x50"}),
+    Case("LingbotQueueFull", 0, {REFUSED % "invalid_value": "0+1x60"}),
     Case("LingbotJobsStuck", 1, {"lingbot_running_jobs": "1x60", STEPS % 0: "9x60"}),
     Case("LingbotJobsStuck", 0, {"lingbot_running_jobs": "1x60", STEPS % 0: "0+2x60"}),
     Case("LingbotJobsStuck", 0, {"lingbot_running_jobs": "0x60", STEPS % 0: "9x60"}),

@@ -19,6 +19,8 @@ from deployments.errors import (
 )
 from deployments.jobs.retries import EXPIRED, OUT_OF_MEMORY, POISON_JOB
 from model.errors import InvalidInputError
+from monitoring.jobs import JOB_FAILURES, JOB_RETRIES, JOBS_REFUSED
+from monitoring.metric import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text()
@@ -26,6 +28,9 @@ REFUSED, FAILED = PAGE.split("## Refused requests")[1].split("## Failed videos")
 ROW = re.compile(r"^\| `([a-z_]+)` \|(?: (\w+) \|)?", re.MULTILINE)
 # Where the gateway itself ends jobs.
 WRITTEN = re.compile(r"(?:_failure\(|error_code=)\s*\"([a-z_]+)\"")
+# What a request for a new video is never refused with once its body is read: these are of the door,
+# of the routes that read, of paths that do not exist, or the server's own failures.
+NOT_OF_CREATE = {401, 404, 405, 409, 410, 416, 500}
 
 
 def test_the_page_lists_every_refusal_with_its_status() -> None:
@@ -34,12 +39,26 @@ def test_the_page_lists_every_refusal_with_its_status() -> None:
     assert listed == {code: str(status) for status, codes in known.items() for code in codes}
 
 
-def test_the_page_lists_every_end_of_a_job() -> None:
+def ends_of_jobs() -> set[str]:
     jobs = (ROOT / "deployments" / "jobs").glob("*.py")
     written = {code for path in jobs for code in WRITTEN.findall(path.read_text())}
     assert written >= {"cancelled", "interrupted"}
-    by_rule = {POISON_JOB, OUT_OF_MEMORY, EXPIRED}
-    assert {code for code, _ in ROW.findall(FAILED)} == job_codes() | written | by_rule
+    return job_codes() | written | {POISON_JOB, OUT_OF_MEMORY, EXPIRED}
+
+
+def test_the_page_lists_every_end_of_a_job() -> None:
+    assert {code for code, _ in ROW.findall(FAILED)} == ends_of_jobs()
+
+
+@pytest.mark.parametrize("metric", [JOB_FAILURES, JOB_RETRIES], ids=lambda metric: metric.name)
+def test_every_end_of_a_job_has_a_series(metric: Metric) -> None:
+    assert set(metric.labels[0].values) == ends_of_jobs()
+
+
+def test_every_refusal_of_a_new_video_has_a_series() -> None:
+    known = codes_by_status().items()
+    refused = {code for status, codes in known if status not in NOT_OF_CREATE for code in codes}
+    assert set(JOBS_REFUSED.labels[0].values) == refused - {"too_many_streams"}
 
 
 ERRORS: dict[str, tuple[Exception, int, str]] = {
