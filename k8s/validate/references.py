@@ -136,12 +136,6 @@ def _of_gateway(item: Object) -> Iterator[Reference]:
             yield Reference(title(item), certificate.get("kind", "Secret"), certificate["name"])
 
 
-def _of_storage_class(item: Object) -> Iterator[Reference]:
-    for key, value in item.get("parameters", {}).items():
-        if key.endswith("secret-name"):
-            yield Reference(title(item), "Secret", value)
-
-
 def _of_ingress(item: Object) -> Iterator[Reference]:
     yield Reference(title(item), "IngressClass", item["spec"]["ingressClassName"])
     for tls in item["spec"].get("tls", []):
@@ -170,7 +164,6 @@ _BY_KIND = {
     "PersistentVolumeClaim": _of_claim,
     "RayService": _of_ray,
     "ServiceAccount": _of_account,
-    "StorageClass": _of_storage_class,
 }
 
 

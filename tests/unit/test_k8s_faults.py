@@ -71,7 +71,6 @@ HEAD = f"{CLUSTER}/headGroupSpec/template/spec"
 GANGS = f"{CLUSTER}/workerGroupSpecs/0/template/spec"
 WORKER = f"{GANGS}/containers/0"
 STAGES = f"{CLUSTER}/workerGroupSpecs/1/template/spec"
-S3 = "StorageClass/lingbot-s3"
 BACKEND = "spec/rules/0/http/paths/0/backend/service"
 DOOR = "NetworkPolicy/lingbot-ray"
 PIPELINE, GATEWAY = "applications/0", "applications/1"
@@ -135,8 +134,14 @@ REFERENCES: list[Variant] = [
         "lingbot-redis has no pass",
     ),
     ("many-gangs", SERVICE, f"{STAGES}/volumes/5/secret/items/0/key", "dsn", "has no dsn"),
-    ("many-gangs", "PersistentVolumeClaim/lingbot-data", "spec/storageClassName", "s3", "s3"),
-    ("many-gangs", S3, "parameters/csi.storage.k8s.io~node-stage-secret-name", "x", "Secret x"),
+    ("many-gangs", "PersistentVolumeClaim/lingbot-models", "spec/storageClassName", "s3", "s3"),
+    (
+        "many-gangs",
+        SERVICE,
+        f"{STAGES}/containers/0/env/1/valueFrom/secretKeyRef/key",
+        "user",
+        "has no user",
+    ),
     ("air-gapped", "ServiceAccount/lingbot-worker", "imagePullSecrets/0/name", "y", "Secret y"),
     ("air-gapped", "Ingress/lingbot", "spec/tls/0/secretName", "cert", "no Secret cert"),
     ("shared-cluster", SERVICE, "metadata/labels/kueue.x-k8s.io~queue-name", "q", "LocalQueue q"),
