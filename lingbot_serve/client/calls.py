@@ -74,9 +74,11 @@ class Calls:
 
     def make(self, form: VideoForm, key: str | None, path: Path) -> Flow[str]:
         """Asks for a video that is the reply, writes it, and returns its id."""
-        response = yield from call(self._requests.create_and_wait(form, key), self.retries)
-        path.write_bytes(response.content)
-        return str(response.headers["x-video-id"])
+        target = Download(path, None)
+        # The same request again finds the same video, from its first byte.
+        request = self._requests.create_and_wait(form, key)
+        yield from download(target, lambda _: request, self.retries)
+        return target.reply_headers["x-video-id"]
 
     def retrieve(self, video_id: str) -> Flow[Video]:
         """How a video stands."""

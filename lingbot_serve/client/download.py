@@ -26,6 +26,9 @@ class Download:
     Args:
         path: Where the file belongs; what has arrived waits beside it.
         artifact: The content, if it is known; only then what an earlier process left is used.
+
+    Attributes:
+        reply_headers: Of the last reply that brought something of it.
     """
 
     def __init__(self, path: Path, artifact: Artifact | None) -> None:
@@ -33,6 +36,7 @@ class Download:
         self._bytes = None if artifact is None else artifact.bytes
         self._sha256 = None if artifact is None else artifact.sha256
         self._etag = None if artifact is None else f'"{artifact.sha256}"'
+        self.reply_headers: Mapping[str, str] = {}
         self._file: BinaryIO | None = None
         # Named by content: nothing else may be appended to it.
         middle = "unnamed" if artifact is None else artifact.sha256[:16]
@@ -62,6 +66,7 @@ class Download:
 
     def begin(self, response: httpx.Response) -> None:
         """Goes on where the reply does: at the end of what is there, or at the start."""
+        self.reply_headers = response.headers
         self._etag = response.headers.get("etag", self._etag)
         if self._sha256 is None and (tag := _SHA256_TAG.fullmatch(self._etag or "")):
             self._sha256 = tag.group(1)

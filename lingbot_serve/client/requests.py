@@ -74,7 +74,9 @@ class Requests:
 
     def create_and_wait(self, form: VideoForm, key: str | None) -> httpx.Request:
         """Asks for a video, which will be the reply."""
-        return self.create(form, key, path=f"{_VIDEOS}/sync")
+        request = self.create(form, key, path=f"{_VIDEOS}/sync")
+        request.headers["accept-encoding"] = "identity"
+        return request
 
     def retrieve(self, video_id: str) -> httpx.Request:
         return self._build("GET", f"{_VIDEOS}/{video_id}")

@@ -150,3 +150,25 @@ def test_an_unfinished_video_has_no_file(server: ScriptedServer, client: Any, pa
     with pytest.raises(ConflictError):
         job.save(path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_video_of_one_call_arrives_whole_too(
+    server: ScriptedServer, client: Any, path: Path
+) -> None:
+    server.will_send(CONTENT, cut=100, etag=ETAG, x_video_id="video_1")
+    server.will_send(CONTENT, etag=ETAG, x_video_id="video_1")
+    server.will_answer(video(status="completed"))
+    client.make(path, image=b"picture", prompt="a lake")
+    assert path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+    first, again = server.asked[:2]
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
+
+
+def test_a_video_of_one_call_that_came_wrong_is_not_kept(
+    server: ScriptedServer, client: Any, path: Path
+) -> None:
+    server.will_send(CONTENT[::-1], etag=ETAG, x_video_id="video_1")
+    with pytest.raises(IntegrityError):
+        client.make(path, image=b"picture", prompt="a lake")
+    assert list(path.parent.iterdir()) == []
