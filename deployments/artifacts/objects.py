@@ -64,11 +64,6 @@ class Objects:
                 retry_config={"max_retries": _MAX_RETRIES, "retry_timeout": _RETRY_TIMEOUT},
             )
 
-    @property
-    def is_local(self) -> bool:
-        """Whether this is a folder."""
-        return self._root is not None
-
     def put(
         self,
         name: str,
@@ -123,19 +118,6 @@ class Objects:
         with _named_errors(name):
             found = await obstore.get_range_async(self._store, name, start=start, end=end)
         return found.to_bytes()
-
-    def head(self, name: str) -> StoredObject | None:
-        """What is known of an object; None where there is none.
-
-        Raises:
-            ArtifactStoreError: The store does not answer.
-        """
-        try:
-            with _named_errors(name):
-                meta = obstore.head(self._store, name)
-        except ArtifactMissingError:
-            return None
-        return StoredObject(meta["path"], meta["size"], meta["last_modified"].timestamp())
 
     def list(self, folder: str | None = None) -> Iterator[StoredObject]:
         """Objects below a folder, or all; read page by page.

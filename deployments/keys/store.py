@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Engine, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, delete, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
 from deployments.api.identity import Caller
@@ -88,12 +88,6 @@ class KeyStore:
         with self._session() as session:
             keys = session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))
             return [_record(session, key) for key in keys]
-
-    def num_valid(self) -> int:
-        """Keys with which one may call now."""
-        valid = ApiKey.revoked_at.is_(None) & _not_yet(ApiKey.expires_at)
-        with self._session() as session:
-            return session.scalar(select(func.count()).select_from(ApiKey).where(valid)) or 0
 
     def revoke(self, key_id: str) -> KeyRecord:
         """Ends a key; gateways notice within `auth.cache_s`.

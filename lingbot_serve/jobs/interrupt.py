@@ -44,9 +44,7 @@ def _wants_cancel() -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     try:
-        reply = typer.prompt(
-            "\n[c]ancel the job, or [d]etach and let it run?", default="d", err=True
-        )
+        reply = typer.prompt(f"\n{_QUESTION}", default="d", err=True)
     except typer.Abort:  # a second Ctrl-C, or the terminal is gone
         return False
     return str(reply).strip().lower().startswith("c")

@@ -73,9 +73,7 @@ def test_a_key_that_is_over_is_worth_nothing(engine: Engine) -> None:
     keys = KeyStore(engine)
     expired = keys.create("old", expires_at=time.time() - 1)
     revoked = keys.create("bad")
-    assert keys.num_valid() == 1
     keys.revoke(revoked.record.key.id)
-    assert keys.num_valid() == 0
     for new in (expired, revoked):
         assert keys.find(new.secret) is None
         with pytest.raises(InvalidInputError, match="is over"):
