@@ -1,9 +1,9 @@
 """Dense attention behind one choice, made when the model is built."""
 
 import functools
-import importlib.util
+import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -107,7 +107,7 @@ def _problem(backend: AttentionBackend, device: torch.device, dtype: torch.dtype
     try:
         _flash_attn_func(backend)
     except ImportError as error:
-        return f"is not installed ({error}); install {_PACKAGES[backend]}, or use cudnn or auto"
+        return f"cannot be imported ({error}); install {_PACKAGES[backend]}, or use cudnn or auto"
     return None
 
 
@@ -117,12 +117,26 @@ def _is_hopper(device: torch.device) -> bool:
 
 @functools.cache
 def _flash_attn_func(backend: AttentionBackend) -> Callable[..., Any]:
-    *others, last = _MODULES[backend]
-    for name in others:
-        if importlib.util.find_spec(name) is not None:
-            last = name
-    function: Callable[..., Any] = importlib.import_module(last).flash_attn_func
-    return function
+    return import_flash_attn(_MODULES[backend])
+
+
+def import_flash_attn(modules: Iterable[str]) -> Callable[..., Any]:
+    """`flash_attn_func` of the first module that brings it.
+
+    Raises:
+        ImportError: None does; the message says why of each.
+    """
+    problems = []
+    for name in modules:
+        try:
+            function: Callable[..., Any] = importlib.import_module(name).flash_attn_func
+        # Whatever a wheel built for another torch raises (OSError, RuntimeError, AttributeError):
+        # it is as good as none, and the next one may work.
+        except Exception as error:
+            problems.append(f"{name}: {error}")
+        else:
+            return function
+    raise ImportError("; ".join(problems))
 
 
 @functools.cache

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from model.attention import AttentionBackend, attention_kernel, choose_attention, sdpa
+from model.attention import (
+    AttentionBackend,
+    attention_kernel,
+    choose_attention,
+    import_flash_attn,
+    sdpa,
+)
 from model.errors import ConfigurationError
 
 CPU = torch.device("cpu")
@@ -37,3 +43,22 @@ def test_gpu_kernels_are_refused_on_cpus(backend: AttentionBackend) -> None:
 def test_gpu_kernels_are_refused_for_float32(backend: AttentionBackend) -> None:
     with pytest.raises(ConfigurationError, match="computes in bfloat16"):
         choose_attention(backend, device=torch.device("cuda"), dtype=torch.float32)
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    """On the path: one built for another torch, one without the function, one that works."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "flash_of_another_abi.py").write_text("raise OSError('undefined symbol: _ZN3c10')")
+    (tmp_path / "flash_of_another_age.py").write_text("")
+    (tmp_path / "flash_that_works.py").write_text("def flash_attn_func(): return 'attended'")
+
+
+@pytest.mark.parametrize("broken", ["flash_of_another_abi", "flash_of_another_age", "flash_absent"])
+def test_broken_module_hides_no_other(modules: None, broken: str) -> None:
+    assert import_flash_attn([broken, "flash_that_works"])() == "attended"
+
+
+def test_every_broken_module_is_told(modules: None) -> None:
+    with pytest.raises(ImportError, match=r"undefined symbol.*; flash_absent: No module named"):
+        import_flash_attn(["flash_of_another_abi", "flash_absent"])
