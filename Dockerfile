@@ -9,6 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY autoscaling autoscaling
 COPY cluster cluster
 COPY deployments deployments
+COPY docs/benchmarks docs/benchmarks
 COPY lingbot_serve lingbot_serve
 COPY model model
 COPY monitoring monitoring
@@ -48,9 +49,9 @@ USER 10001:10001
 CMD ["lingbot-serve", "--help"]
 
 FROM base AS cuda
-# The driver comes from the node; PyPI's torch brings the CUDA libraries.
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# The driver comes from the node; PyPI's torch brings the CUDA libraries. Which GPUs a container sees is
+# for whoever starts it to say: a default of all would show them to pods that asked for none.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --constraint /constraints.txt \

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -43,6 +43,18 @@ def test_it_copies_every_package_of_the_wheel() -> None:
     packages = {name for name in re.findall(r'"(\w+)"', include)}
     assert packages
     assert packages <= copied()
+
+
+def test_it_copies_the_data_files_of_the_wheel() -> None:
+    [table] = re.findall(r"^\[tool\.setuptools\.data-files\]\n(.*?)\n\n", PROJECT, re.M | re.S)
+    lists = "".join(re.findall(r"= \[(.*?)\]", table))
+    folders = {str(PurePosixPath(pattern).parent) for pattern in re.findall('"(.+?)"', lists)}
+    assert folders
+    assert folders <= copied()
+
+
+def test_which_gpus_a_container_sees_is_not_for_the_image_to_say() -> None:
+    assert "NVIDIA_VISIBLE_DEVICES" not in RECIPE
 
 
 def test_versions_are_those_of_the_project() -> None:
