@@ -24,14 +24,16 @@ class Demand:
         selector: Labels of its nodes.
         bundles: Each of these has to fit on one node.
         one_node: Whether all bundles have to fit on the same.
-        replicas: The most that there may be.
+        fewest: Replicas that always run.
+        most: Replicas that there may be.
     """
 
     name: str
     selector: Mapping[str, str]
     bundles: list[Resources]
     one_node: bool
-    replicas: int
+    fewest: int
+    most: int
 
     @property
     def total(self) -> Resources:
@@ -41,8 +43,11 @@ class Demand:
 def check_capacity(manifests: Manifests) -> Iterator[str]:
     """Replicas that would wait for a node for ever."""
     workers = [pods for pods in manifests.ray_pods() if pods.is_ray_worker]
-    most = scaled_replicas(manifests)
-    demands = [replace(d, replicas=most.get(d.name, d.replicas)) for d in _demands(manifests)]
+    scaled = scaled_replicas(manifests)
+    demands = []
+    for demand in _demands(manifests):
+        fewest, most = scaled.get(demand.name, (demand.fewest, demand.most))
+        demands.append(replace(demand, fewest=fewest, most=most))
     for demand in demands:
         yield from _placement_faults(demand, workers)
     for pool in _pools(demands):
@@ -52,9 +57,11 @@ def check_capacity(manifests: Manifests) -> Iterator[str]:
 def _demands(manifests: Manifests) -> Iterator[Demand]:
     for config in builder_arguments(manifests):
         if isinstance(config, GatewayConfig):
-            yield Demand("gateway", config.label_selector, [{"CPU": config.num_cpus}], True, 1)
+            bundle, count = {"CPU": config.num_cpus}, config.num_replicas
+            yield Demand("gateway", config.label_selector, [bundle], True, count, count)
         if isinstance(config, PipelineConfig):
-            yield Demand("pipeline", config.label_selector, [{"CPU": config.num_cpus}], True, 1)
+            bundle = {"CPU": config.num_cpus}
+            yield Demand("pipeline", config.label_selector, [bundle], True, 1, 1)
             yield from _stages(config)
 
 
@@ -62,13 +69,15 @@ def _stages(config: PipelineConfig) -> Iterator[Demand]:
     names = (Stage.TEXT_ENCODER, Stage.IMAGE_ENCODER, Stage.VAE_ENCODER, Stage.VAE_DECODER)
     for name, stage in zip(names, config.encoders_and_decoder, strict=True):
         bundle = {"CPU": stage.num_cpus, "GPU": stage.num_gpus}
-        yield Demand(name.value, stage.label_selector, [bundle], True, stage.max_replicas)
+        count = stage.num_replicas
+        yield Demand(name.value, stage.label_selector, [bundle], True, count, stage.max_replicas)
     denoiser = config.denoiser
     yield Demand(
         Stage.DENOISER.value,
         denoiser.label_selector,
         list(replica_bundles(denoiser.gang)),
         denoiser.gang.placement == "STRICT_PACK",
+        denoiser.num_replicas,
         denoiser.max_replicas,
     )
 
@@ -95,12 +104,18 @@ def _pools(demands: list[Demand]) -> list[list[Demand]]:
 def _room_faults(pool: list[Demand], workers: list[Pods]) -> Iterator[str]:
     """All of a pool's replicas at once against all of its nodes at once."""
     matching = [pods for pods in workers if _matches(pool[0].selector, pods)]
+    if not matching:
+        return
+    names = ", ".join(demand.name for demand in pool)
     for resource in ("CPU", "GPU"):
-        need = sum(demand.replicas * demand.total[resource] for demand in pool)
+        need = sum(demand.most * demand.total[resource] for demand in pool)
         have = sum((pods.max_count or 0) * _node(pods)[resource] for pods in matching)
-        if matching and need > have + 1e-6:
-            names = ", ".join(demand.name for demand in pool)
+        if need > have + 1e-6:
             yield f"{names}: at most {need:g} {resource} are reserved, {have:g} can be there"
+        need = sum(demand.fewest * demand.total[resource] for demand in pool)
+        have = sum((pods.min_count or 0) * _node(pods)[resource] for pods in matching)
+        if need > have + 1e-6:
+            yield f"{names}: {need:g} {resource} are always reserved, minReplicas bring {have:g}"
 
 
 def _node(pods: Pods) -> Resources:

@@ -11,6 +11,7 @@ from k8s.validate.pods import check_pods
 from k8s.validate.references import check_references
 from k8s.validate.schemas import CustomResources, check_schemas
 from k8s.validate.serve_config import check_serve_config
+from k8s.validate.storage import check_storage
 
 
 def faults(manifests: Manifests, custom: CustomResources, external: External) -> Iterator[str]:
@@ -22,3 +23,4 @@ def faults(manifests: Manifests, custom: CustomResources, external: External) ->
     yield from check_pods(manifests)
     yield from check_operators(manifests)
     yield from check_capacity(manifests)
+    yield from check_storage(manifests)

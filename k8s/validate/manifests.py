@@ -33,6 +33,7 @@ class Pods:
         labels: What selectors see.
         spec: The pod's specification.
         max_count: The most that there may be; None for kinds that this does not read.
+        min_count: The fewest that there are, likewise.
         group: Ray's group; None outside a RayService.
     """
 
@@ -40,6 +41,7 @@ class Pods:
     labels: Labels
     spec: Object
     max_count: int | None = None
+    min_count: int | None = None
     group: str | None = None
 
     @property
@@ -168,13 +170,14 @@ def _templated(item: Object, template: Object) -> Pods:
 
 def _ray_pods(service: Object) -> Iterator[Pods]:
     cluster = service["spec"]["rayClusterConfig"]
-    yield _group(service, cluster["headGroupSpec"], HEAD, 1)
+    yield _group(service, cluster["headGroupSpec"], HEAD, (1, 1))
     for group in cluster["workerGroupSpecs"]:
         hosts = group.get("numOfHosts", 1)
-        yield _group(service, group, group["groupName"], hosts * group.get("maxReplicas", 1))
+        counts = (hosts * group.get("minReplicas", 0), hosts * group.get("maxReplicas", 1))
+        yield _group(service, group, group["groupName"], counts)
 
 
-def _group(service: Object, group: Object, name: str, max_count: int) -> Pods:
+def _group(service: Object, group: Object, name: str, counts: tuple[int, int]) -> Pods:
     # What KubeRay adds, as far as it is known before the cluster has a name.
     added = {
         "ray.io/is-ray-node": "yes",
@@ -188,7 +191,8 @@ def _group(service: Object, group: Object, name: str, max_count: int) -> Pods:
     cluster = service["spec"]["rayClusterConfig"]
     if name == HEAD and cluster.get("enableInTreeAutoscaling"):
         spec = {**spec, "containers": [*spec["containers"], _autoscaler(cluster)]}
-    return Pods(f"{title(service)} {name}", labels, spec, max_count, name)
+    fewest, most = counts
+    return Pods(f"{title(service)} {name}", labels, spec, most, fewest, name)
 
 
 def _autoscaler(cluster: Object) -> Object:

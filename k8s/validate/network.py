@@ -10,6 +10,7 @@ from k8s.validate.manifests import INCREMENTAL, Manifests, Object, Pods, selects
 _DOORS: dict[str, str | None] = {"serve": None, "metrics": None, "dashboard": "kuberay-operator"}
 _URL = re.compile(r"\bhttps?://([a-z0-9-]+)(?=[:/\s]|$)")
 _NAME = "app.kubernetes.io/name"
+_KUBERAYS = "KubeRay's Gateway/"
 
 
 def check_network(manifests: Manifests) -> Iterator[str]:
@@ -85,6 +86,10 @@ def _door_faults(item: Object, rule: Object, chosen: list[Pods]) -> Iterator[str
         return
     if all(pods.owner.startswith("Gateway/") for pods in chosen):
         return  # they are there to be reached
+    if all(pods.owner.startswith(_KUBERAYS) for pods in chosen):
+        if not peers or {"namespaceSelector": {}} in peers:
+            yield f"{title(item)}: opens plain HTTP and every path to everybody: give `from`"
+        return
     names = [port.get("port") for port in rule.get("ports", [])]
     if not names:
         yield f"{title(item)}: opens every port to others than the service's own pods"
@@ -99,9 +104,11 @@ def _door_faults(item: Object, rule: Object, chosen: list[Pods]) -> Iterator[str
 
 def _gateway_pods(manifests: Manifests) -> Iterator[Pods]:
     """What a Gateway's implementation starts beside it, KubeRay's own Gateway included."""
+    own = manifests.names("Gateway")
     for name in _gateways(manifests):
         labels = {"gateway.networking.k8s.io/gateway-name": name}
-        yield Pods(f"Gateway/{name}", labels, {"containers": []})
+        kind = "Gateway/" if name in own else _KUBERAYS
+        yield Pods(f"{kind}{name}", labels, {"containers": []})
 
 
 def _gateways(manifests: Manifests) -> set[str]:

@@ -40,6 +40,8 @@ def _cluster_faults(name: str, cluster: Object) -> Iterator[str]:
     head = cluster["headGroupSpec"]
     if head.get("rayStartParams", {}).get("num-cpus") != "0":
         yield f'{name} head: rayStartParams.num-cpus: must be "0", or stages land beside the GCS'
+    if head.get("rayStartParams", {}).get("num-gpus") != "0":
+        yield f'{name} head: rayStartParams.num-gpus: must be "0", or GPUs that it sees count'
     if "labels" in head.get("rayStartParams", {}):
         yield f"{name} head: rayStartParams.labels: KubeRay takes them from headGroupSpec.labels"
 

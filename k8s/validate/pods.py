@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from k8s.validate.manifests import HEAD, Manifests, Object, Pods
+from k8s.validate.manifests import HEAD, Manifests, Object, Pods, selects
 
 
 def check_pods(manifests: Manifests) -> Iterator[str]:
@@ -16,8 +16,11 @@ def check_pods(manifests: Manifests) -> Iterator[str]:
             yield from _resource_faults(name, container)
             yield from _image_faults(name, container)
         yield from _volume_faults(pods)
+    budgets = [b["spec"].get("selector") for b in manifests.of("PodDisruptionBudget")]
     for pods in manifests.ray_pods():
         yield from _ray_faults(pods)
+        if not any(selects(selector, pods.labels) for selector in budgets):
+            yield f"{pods.owner}: no PodDisruptionBudget keeps one of them"
 
 
 def _identity_faults(pods: Pods) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 import yaml
@@ -53,17 +53,17 @@ def builder_arguments(manifests: Manifests) -> list[BaseModel]:
     return found
 
 
-def scaled_replicas(manifests: Manifests) -> dict[str, int]:
-    """The most replicas of each deployment whose bounds stand beside the builder's arguments."""
+def scaled_replicas(manifests: Manifests) -> dict[str, tuple[int, int]]:
+    """Fewest and most replicas of each deployment whose bounds stand beside the arguments."""
     texts = [s["spec"].get("serveConfigV2") or "{}" for s in manifests.of("RayService")]
     applications = [
         a for text in texts for a in (yaml.safe_load(text) or {}).get("applications", [])
     ]
     return {
-        deployment["name"]: deployment["autoscaling_config"]["max_replicas"]
+        deployment["name"]: (bounds.get("min_replicas", 1), bounds["max_replicas"])
         for application in applications
         for deployment in application.get("deployments", [])
-        if "max_replicas" in deployment.get("autoscaling_config", {})
+        if "max_replicas" in (bounds := deployment.get("autoscaling_config", {}))
     }
 
 
@@ -113,7 +113,7 @@ def _argument_faults(arguments: BaseModel, manifests: Manifests) -> Iterator[str
             yield "serveConfigV2 gateway.auth.mode: is auto, but others reach it: required or off"
         if arguments.database_url and make_url(arguments.database_url).password:
             yield "serveConfigV2 gateway.database_url: has a password: use database_url_file"
-        for pods in _may_run(arguments.label_selector, manifests):
+        for pods in may_run(arguments.label_selector, manifests):
             yield from _path_faults(pods, "data_dir", str(arguments.data_dir), writable=True)
             if arguments.database_url_file is not None:
                 file = str(arguments.database_url_file)
@@ -131,16 +131,22 @@ def _weights_faults(checkpoint: str, manifests: Manifests) -> Iterator[str]:
             yield f"{pods.owner}: {verb} other weights than pipeline.checkpoint {checkpoint}"
 
 
-def _may_run(selector: Object, manifests: Manifests) -> list[Pods]:
+def may_run(selector: Mapping[str, str], manifests: Manifests) -> list[Pods]:
     """Pods that a replica with a selector of plain values can come to."""
     workers = [pods for pods in manifests.ray_pods() if pods.group != HEAD]
     return [p for p in workers if all(p.labels.get(k) == v for k, v in selector.items())]
 
 
-def _path_faults(pods: Pods, setting: str, path: str, *, writable: bool) -> Iterator[str]:
-    mounts = pods.spec["containers"][0].get("volumeMounts", [])
+def mount_over(spec: Object, path: str) -> Object | None:
+    """The mount of a pod's first container that a path lies on."""
+    mounts = spec["containers"][0].get("volumeMounts", [])
     over = [m for m in mounts if PurePosixPath(path).is_relative_to(m["mountPath"])]
-    if not over:
+    return max(over, key=lambda m: len(m["mountPath"]), default=None)
+
+
+def _path_faults(pods: Pods, setting: str, path: str, *, writable: bool) -> Iterator[str]:
+    mount = mount_over(pods.spec, path)
+    if mount is None:
         yield f"{pods.owner}: {setting} {path} lies on none of its volumes"
-    elif writable and max(over, key=lambda m: len(m["mountPath"])).get("readOnly"):
+    elif writable and mount.get("readOnly"):
         yield f"{pods.owner}: {setting} {path} lies on a volume that is mounted readOnly"

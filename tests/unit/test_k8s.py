@@ -2,8 +2,13 @@
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -94,3 +99,66 @@ def test_a_folder_that_does_not_render_is_a_fault(
         render(tmp_path)
     assert main([str(tmp_path)]) == 1
     assert "does not render" in capsys.readouterr().err
+
+
+@contextmanager
+def answers(codes: dict[str, int]) -> Iterator[str]:
+    """A server that gives each path the code that stands there at the moment."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(codes[self.path])
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@contextmanager
+def container() -> Iterator[int]:
+    """What stands for a container's first process."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.skipif(shutil.which("wget") is None, reason="the probe asks with wget")
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_container_that_is_started_anew_has_to_get_ready_anew(tmp_path: Path, group: int) -> None:
+    [service] = overlay("many-gangs").of("RayService")
+    pods = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][group]["template"]["spec"]
+    command = pods["containers"][0]["readinessProbe"]["exec"]["command"]
+    codes = {"/readyz": 503, "/healthz": 200}
+    with answers(codes) as address:
+
+        def is_ready(pid: int) -> bool:
+            here = {
+                "http://127.0.0.1:8000/": address,
+                "/proc/1/": f"/proc/{pid}/",
+                "/tmp/": f"{tmp_path}/",
+            }
+            script = command[-1]
+            for there, local in here.items():
+                assert there in script
+                script = script.replace(there, local)
+            return subprocess.run([*command[:-1], script], check=False).returncode == 0
+
+        with container() as first:
+            assert not is_ready(first)
+            codes["/readyz"] = 200
+            assert is_ready(first)
+            codes["/readyz"] = 503  # a gang heals
+            assert is_ready(first)
+            codes["/healthz"] = 503
+            assert not is_ready(first)
+        codes["/healthz"] = 200
+        with container() as second:
+            assert not is_ready(second)
+            codes["/readyz"] = 200
+            assert is_ready(second)

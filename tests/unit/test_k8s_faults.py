@@ -21,6 +21,7 @@ from k8s.validate.pods import check_pods
 from k8s.validate.references import check_references
 from k8s.validate.schemas import CustomResources, check_schemas
 from k8s.validate.serve_config import check_serve_config
+from k8s.validate.storage import check_storage
 
 ROOT = Path(__file__).parents[2]
 CRDS = Path(os.environ.get("CRDS", ROOT.parent / "shared/schemas"))
@@ -71,6 +72,7 @@ HEAD = f"{CLUSTER}/headGroupSpec/template/spec"
 GANGS = f"{CLUSTER}/workerGroupSpecs/0/template/spec"
 WORKER = f"{GANGS}/containers/0"
 STAGES = f"{CLUSTER}/workerGroupSpecs/1/template/spec"
+OBJECT_STORE = f"{CLUSTER}/headGroupSpec/rayStartParams/object-store-memory"
 BACKEND = "spec/rules/0/http/paths/0/backend/service"
 DOOR = "NetworkPolicy/lingbot-ray"
 PIPELINE, GATEWAY = "applications/0", "applications/1"
@@ -188,6 +190,21 @@ NETWORK: list[Variant] = [
         "sends to service lingbot-world-serve-svc",
     ),
     ("shared-cluster", "Gateway/lingbot", "metadata/name", "front", "matches no pod"),
+    (
+        "many-gangs",
+        "NetworkPolicy/lingbot-upgrade-gateway",
+        "spec/ingress/0/from",
+        REMOVE,
+        "every path to everybody",
+    ),
+    (
+        "many-gangs",
+        "NetworkPolicy/lingbot-upgrade-gateway",
+        "spec/ingress/0/from/0",
+        {"namespaceSelector": {}},
+        "every path to everybody",
+    ),
+    ("many-gangs", "Ingress/lingbot", f"{BACKEND}/name", "lingbot-world-serve-svc", "sends to"),
 ]
 PODS: list[Variant] = [
     ("one-node", SERVICE, f"{GANGS}/securityContext/runAsNonRoot", False, "runAsNonRoot"),
@@ -216,6 +233,13 @@ PODS: list[Variant] = [
     ("one-node", SERVICE, f"{WORKER}/image", "lingbot-serve:latest", "pin a version"),
     ("one-node", SERVICE, f"{WORKER}/readinessProbe", REMOVE, "/readyz"),
     ("one-node", SERVICE, f"{WORKER}/lifecycle", REMOVE, "ray drain-node"),
+    (
+        "many-gangs",
+        "PodDisruptionBudget/lingbot-stages",
+        "spec/selector/matchLabels/app.kubernetes.io~component",
+        "gangs",
+        "stages: no PodDisruptionBudget",
+    ),
     ("many-gangs", SERVICE, f"{HEAD}/automountServiceAccountToken", False, "autoscaler needs it"),
     (
         "many-gangs",
@@ -229,6 +253,7 @@ OPERATORS: list[Variant] = [
     ("one-node", SERVICE, f"{CLUSTER}/rayVersion", "2.9.0", "rayVersion"),
     ("one-node", SERVICE, f"{CLUSTER}/authOptions/mode", "disabled", "authOptions.mode"),
     ("one-node", SERVICE, f"{CLUSTER}/headGroupSpec/rayStartParams", {}, "num-cpus"),
+    ("one-node", SERVICE, f"{CLUSTER}/headGroupSpec/rayStartParams/num-gpus", "8", "num-gpus"),
     ("one-node", SERVICE, f"{GANGS}/terminationGracePeriodSeconds", 3600, "must exceed"),
     ("one-node", SERVICE, "spec/rayClusterDeletionDelaySeconds", 60, "would end clips"),
     ("one-node", SERVICE, f"{CLUSTER}/workerGroupSpecs/0/replicas", 2, "between minReplicas"),
@@ -257,6 +282,25 @@ CAPACITY: list[Variant] = [
     ("many-gangs", SERVICE, f"{CLUSTER}/workerGroupSpecs/1/labels", {}, "no worker group has"),
     ("many-gangs", SERVICE, f"{CLUSTER}/workerGroupSpecs/0/maxReplicas", 4, "at most"),
     ("two-hosts", SERVICE, f"{CLUSTER}/workerGroupSpecs/0/numOfHosts", 1, "at most"),
+    (
+        "many-gangs",
+        SERVICE,
+        f"{CLUSTER}/workerGroupSpecs/1/minReplicas",
+        1,
+        "1.2 GPU are always reserved, minReplicas bring 1",
+    ),
+]
+STORAGE: list[Variant] = [
+    (
+        "one-node",
+        "PersistentVolumeClaim/lingbot-data",
+        "spec/accessModes",
+        ["ReadWriteMany"],
+        "ReadWriteMany claim lingbot-data",
+    ),
+    ("one-node", SERVICE, OBJECT_STORE, "5153960755", "head: rayStartParams.object-store"),
+    ("one-node", SERVICE, OBJECT_STORE, REMOVE, "default may exceed"),
+    ("many-gangs", SERVICE, f"{STAGES}/volumes/0/emptyDir/sizeLimit", "8Gi", "has only 8Gi"),
 ]
 
 
@@ -268,6 +312,7 @@ VARIANTS = [
     *((check_pods, variant) for variant in PODS),
     *((check_operators, variant) for variant in OPERATORS),
     *((check_capacity, variant) for variant in CAPACITY),
+    *((check_storage, variant) for variant in STORAGE),
 ]
 
 
@@ -306,6 +351,13 @@ def change_config(name: str, change: str, value: object) -> Manifests:
             f"{GATEWAY}/args/database_url",
             "postgresql+psycopg://lingbot:secret@db/lingbot",
             "use database_url_file",
+        ),
+        (
+            check_storage,
+            "one-node",
+            f"{GATEWAY}/args/database_url",
+            "sqlite:////models/jobs.sqlite",
+            "lingbot-models",
         ),
         (check_capacity, "one-node", f"{PIPELINE}/args/denoiser/gang/size", 16, "no node has it"),
         (
