@@ -1,4 +1,4 @@
-"""Removes the files that nobody needs any more: expired results, and what no job's row names.
+"""Removes what nobody needs any more: expired results, what no job's row names, and old rows.
 
 Several gateways may collect at once: they find the same, and what is gone already does not matter.
 """
@@ -10,6 +10,7 @@ from enum import Enum
 from itertools import islice
 
 from sqlalchemy import Engine, String, cast, select, update
+from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import sessionmaker
 
 from deployments.artifacts.objects import Objects, StoredObject
@@ -74,17 +75,22 @@ class Collector:
     Args:
         engine: From `deployments.jobs.database.open_database`.
         objects: All files of all jobs of that database, and of no other.
+        forget_after_s: How long the row of a job that is over and has no files is kept; None: for
+            ever.
     """
 
-    def __init__(self, engine: Engine, objects: Objects) -> None:
+    def __init__(
+        self, engine: Engine, objects: Objects, *, forget_after_s: float | None = None
+    ) -> None:
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._objects = objects
+        self._forget_after_s = forget_after_s
 
     def collect(self, *, delete: bool) -> dict[Reason, Tally]:
         """Looks for garbage once.
 
         Args:
-            delete: Whether to remove it, or only to count.
+            delete: Whether to remove it, and old rows, or only to count.
 
         Returns:
             What was found, by reason.
@@ -101,7 +107,8 @@ class Collector:
             if delete:
                 self._objects.delete([garbage.file.name])
         if delete:
-            self._forget_expired()
+            self._forget_files()
+            self._forget_jobs(time.time())
         return tallies
 
     def find(self, now_s: float) -> Iterator[Garbage]:
@@ -128,7 +135,7 @@ class Collector:
             for job_id, status, expires_at, artifacts in found
         }
 
-    def _forget_expired(self) -> None:
+    def _forget_files(self) -> None:
         """Rows of removed files say so; asked for, they answer 410 as before."""
         expired = (Job.expires_at <= time.time(), cast(Job.artifacts, String) != "{}")
         some = select(Job.id).where(*expired).limit(_BATCH)
@@ -138,6 +145,22 @@ class Collector:
                 if not ids:
                     return
                 session.execute(update(Job).where(Job.id.in_(ids)).values(artifacts={}))
+
+    def _forget_jobs(self, now_s: float) -> None:
+        if self._forget_after_s is None:
+            return
+        old = (
+            Job.status.in_((COMPLETED, FAILED)),
+            Job.completed_at < now_s - self._forget_after_s,
+            cast(Job.artifacts, String) == "{}",
+        )
+        some = select(Job.id).where(*old).limit(_BATCH)
+        while True:
+            with self._session.begin() as session:
+                ids = session.scalars(some).all()
+                if not ids:
+                    return
+                session.execute(delete_rows(Job).where(Job.id.in_(ids)))
 
 
 def _job_id(file: StoredObject) -> str:

@@ -10,7 +10,8 @@ from deployments.settings import Settings
 LOCAL_SCHEME = "file"
 SCHEMES = (LOCAL_SCHEME, "s3", "gs", "az")
 
-_WEEK_S = 7 * 86_400.0
+_DAY_S = 86_400.0
+_WEEK_S = 7 * _DAY_S
 
 
 class ArtifactSettings(Settings):
@@ -24,6 +25,8 @@ class ArtifactSettings(Settings):
             the object store; the API's URL is the same.
         presign_expiry_s: How long such a URL works.
         expire_after_s: How long results are kept after a job ended; None: until it is deleted.
+        forget_after_s: How long after its end a video without files is still listed, be it failed or
+            expired; None: until it is deleted.
         collect_interval_s: Time between two searches for files that nobody needs any more. Each
             lists all objects: on S3 one request for every thousand.
     """
@@ -32,6 +35,7 @@ class ArtifactSettings(Settings):
     serve: Literal["proxy", "redirect"] = "proxy"
     presign_expiry_s: float = Field(default=900.0, ge=1, le=_WEEK_S)
     expire_after_s: float | None = Field(default=None, gt=0)
+    forget_after_s: float | None = Field(default=90 * _DAY_S, ge=_DAY_S)
     collect_interval_s: float = Field(default=3600.0, gt=0)
 
     @field_validator("url")

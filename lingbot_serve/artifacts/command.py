@@ -48,7 +48,11 @@ def gc(
         gateway = read_settings(ServerFlags(config=config, checkpoint=checkpoint)).gateway
         engine = open_database(gateway.store_url())
         try:
-            collector = Collector(engine, Objects(gateway.artifacts_url))
+            collector = Collector(
+                engine,
+                Objects(gateway.artifacts_url),
+                forget_after_s=gateway.artifacts.forget_after_s,
+            )
             found = collector.collect(delete=delete)
         finally:
             engine.dispose()

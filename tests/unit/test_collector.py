@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from deployments.artifacts.collector import GRACE_S, Collector, Reason
@@ -66,6 +67,11 @@ def fill(engine: Engine, objects: Objects) -> None:
         objects.put(name, b"content")
 
 
+def job_ids(engine: Engine) -> set[str]:
+    with Session(engine) as session:
+        return set(session.scalars(select(Job.id)))
+
+
 def found(collector: Collector, now_s: float) -> dict[str, Reason]:
     return {garbage.file.name: garbage.reason for garbage in collector.find(now_s)}
 
@@ -103,6 +109,24 @@ def test_a_look_changes_nothing_and_two_collections_are_as_good_as_one(
     store = JobStore(engine)
     assert (store.get("gone").artifacts, store.get("gone").status) == ({}, COMPLETED)
     assert store.get("kept").artifacts != {}
+
+
+def test_rows_without_files_are_forgotten_in_the_end(places: tuple[Engine, Objects]) -> None:
+    engine, objects = places
+    now_s = time.time()
+    long_ago = {"completed_at": now_s - 101 * 86_400}
+    add(engine, "kept", COMPLETED, **video_of("kept/1/video.mp4"), **long_ago)
+    add(engine, "expired", COMPLETED, expires_at=now_s - 1, **long_ago)
+    add(engine, "failed", FAILED, **long_ago)
+    add(engine, "lately", FAILED, completed_at=now_s - 86_400)
+    add(engine, "waits", QUEUED)
+    everything = {"kept", "expired", "failed", "lately", "waits"}
+    Collector(engine, objects, forget_after_s=None).collect(delete=True)
+    assert job_ids(engine) == everything
+    Collector(engine, objects, forget_after_s=90 * 86_400).collect(delete=False)
+    assert job_ids(engine) == everything
+    Collector(engine, objects, forget_after_s=90 * 86_400).collect(delete=True)
+    assert job_ids(engine) == {"kept", "lately", "waits"}
 
 
 def test_a_store_that_is_away_is_no_reason_to_forget(s3: dict[str, str], tmp_path: Path) -> None:
