@@ -6,6 +6,7 @@ Bursts of clips of mixed sizes, simulated: full clips with some drafts, or mostl
 steps; two thirds of them have a deadline. Serve's default is shown as it ships, and with its
 `target_ongoing_requests` chosen for each trace so that it takes as many GPU-hours as the work
 policy, once with the delays that it ships with and once with delays as short as the work policy's.
+All of them take waiting clips in the gateways' order, so that the policies alone differ.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from autoscaling.order import OrderSettings
 from autoscaling.policy import GangSettings
 from autoscaling.simulator.clairvoyant import foresee
 from autoscaling.simulator.controllers import Delays, RequestsController, WorkController
@@ -43,12 +45,14 @@ FLEET = FleetSettings(num_gpus=512, gang_size=8)
 WORK = GangSettings(
     gpus_per_gang=FLEET.gang_size,
     cold_start_s=FLEET.cold_start_s,
-    max_step_up=6,
-    max_step_down=6,
+    # Serve's default adds and releases as many as it likes.
+    max_step_up=FLEET.max_gangs,
+    max_step_down=FLEET.max_gangs,
 )
 SHIPPED = Delays()
 SHORT = Delays(upscale_s=0.0, downscale_s=WORK.surplus_s)
 MOST_REQUESTS = 64.0
+ORDER = OrderSettings()
 FIRST_SEED = 100  # the policy's defaults were chosen on seeds 0 and 1
 
 
@@ -63,13 +67,13 @@ def bursty_trace(mix: Sequence[ClipKind], load: float, num_jobs: int, seed: int)
 def under_requests(trace: Trace, target_ongoing_requests: float, delays: Delays) -> Report:
     """Serve's default policy on a trace."""
     controller = RequestsController(target_ongoing_requests, delays)
-    return summarise(simulate(trace, FLEET, controller), PRICE)
+    return summarise(simulate(trace, FLEET, controller, order=ORDER), PRICE)
 
 
 def at_gpu_hours(trace: Trace, gpu_hours: float, delays: Delays) -> tuple[float, Report]:
     """Serve's default with the target that takes nearly so many GPU-hours, by bisection."""
     few, many = 0.25, MOST_REQUESTS
-    for _ in range(14):
+    for _ in range(11):
         middle = (few * many) ** 0.5
         if under_requests(trace, middle, delays).gpu_hours > gpu_hours:
             few = middle
@@ -81,10 +85,10 @@ def at_gpu_hours(trace: Trace, gpu_hours: float, delays: Delays) -> tuple[float,
 
 def compare(trace: Trace) -> dict[str, dict[str, float]]:
     """All policies on one trace."""
-    work = summarise(simulate(trace, FLEET, WorkController(WORK)), PRICE)
+    work = summarise(simulate(trace, FLEET, WorkController(WORK), order=ORDER), PRICE)
     equal_target, equal = at_gpu_hours(trace, work.gpu_hours, SHIPPED)
     short_target, short = at_gpu_hours(trace, work.gpu_hours, SHORT)
-    bounds = summarise_bounds(foresee(trace, FLEET))
+    bounds = summarise_bounds(foresee(trace, FLEET, order=ORDER))
     return {
         "work": _figures(work),
         "default_as_shipped": _figures(under_requests(trace, 2.0, SHIPPED)),
@@ -96,7 +100,7 @@ def compare(trace: Trace) -> dict[str, dict[str, float]]:
             "target_ongoing_requests": short_target,
             **_figures(short),
         },
-        "clairvoyant": {
+        "all_gangs_loaded": {
             "p95_wait_s": bounds.wait.p95_s,
             "mean_wait_s": bounds.wait.mean_s,
             "deadline_hits": bounds.deadline_hits or 0.0,
@@ -132,7 +136,7 @@ def medians(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, floa
 def main() -> None:
     """Runs the benchmark and writes `docs/benchmarks/autoscaling.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--jobs", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     start_s = time.perf_counter()

@@ -24,6 +24,7 @@ from ray import serve
 
 from deployments.config import ServeConfig
 from deployments.launch import start_local
+from deployments.listeners import free_port
 from deployments.names import PIPELINE
 from monitoring.dashboards.all import DASHBOARDS
 from monitoring.generate import GROUPS
@@ -38,7 +39,7 @@ from tests.support.prometheus import (
     prometheus,
     recorded_names,
 )
-from tests.support.server import Server, body, free_port, small_config, wait_for
+from tests.support.server import Server, body, small_config, wait_for
 
 REPORT = Path("docs/monitoring/proof.md")
 CHECKPOINT = Path("examples/checkpoint")

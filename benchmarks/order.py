@@ -4,9 +4,10 @@
     python -m benchmarks.order report
 
 `record` runs a real gateway with keys on a local Ray, with gangs that sleep instead of denoising,
-and writes what came, when it started and what it took to `docs/benchmarks/order_trace.json`. Time
-runs twenty times as fast as on GPUs. `report` replays that trace through the simulator, with the
-code that the gateways claim by, and writes `docs/benchmarks/order.json`.
+and writes what came, when it started and what it took to `docs/benchmarks/order_trace.jsonl`, which
+`lingbot-serve simulate --trace` reads. Time runs twenty times as fast as on GPUs. `report` replays
+that trace through the simulator, with the code that the gateways claim by, and writes
+`docs/benchmarks/order.json`.
 """
 
 import argparse
@@ -33,9 +34,8 @@ from autoscaling.cost import latent_tokens
 from autoscaling.order import OrderSettings
 from autoscaling.simulator.controllers import FixedController
 from autoscaling.simulator.engine import FleetSettings, simulate
-from autoscaling.simulator.ordered import Asked, OrderedQueue
-from autoscaling.simulator.queue import WaitingClips, punctuality
-from autoscaling.simulator.trace import Floats, Trace, burst_arrivals
+from autoscaling.simulator.queue import punctuality
+from autoscaling.simulator.trace import Asked, Floats, Trace, burst_arrivals
 from benchmarks.report import FOLDER, write_report
 from deployments.app import build_gateway
 from deployments.config import ServeConfig
@@ -45,12 +45,13 @@ from deployments.jobs.tables import COMPLETED, FAILED, Job
 from deployments.keys.settings import AuthMode, AuthSettings
 from deployments.keys.store import KeyStore
 from deployments.launch import start_ray, wait_until_ready
+from deployments.listeners import free_port
 from deployments.names import GATEWAY
 from deployments.serve_config import serve_config
-from tests.support.server import body, free_port
+from tests.support.server import body
 from tests.support.sleeping import Naps
 
-RECORDED = FOLDER / "order_trace.json"
+RECORDED = FOLDER / "order_trace.jsonl"
 SPEED, NUM_GANGS, SIZE, SEED = 20.0, 3, "160x96", 7
 # Frames and steps of a clip, its share of the jobs; they need 1, 2, 3.2 and 8 seconds of a gang.
 MIX = ((17, 4, 0.35), (17, 8, 0.2), (61, 4, 0.25), (157, 4, 0.2))
@@ -85,8 +86,8 @@ class Record:
         arrival_s: When it was accepted, from the first one's on.
         key: Whose it was.
         priority: Its class.
-        predicted_s: Seconds on a gang as predicted at admission.
-        measured_s: Seconds that its gang took.
+        predicted_gpu_s: Seconds on its gang of one as predicted at admission.
+        gpu_s: Seconds that its gang took.
         deadline_s: Within which it should be done, from its arrival; None: whenever.
         wait_s: From its arrival to its gang's first step.
     """
@@ -94,8 +95,8 @@ class Record:
     arrival_s: float
     key: str
     priority: str
-    predicted_s: float
-    measured_s: float
+    predicted_gpu_s: float
+    gpu_s: float
     deadline_s: float | None
     wait_s: float
 
@@ -227,42 +228,39 @@ def record() -> None:
             arrival_s=round(job.created_at - first_s, 3),
             key=wish.key,
             priority=job.priority,
-            predicted_s=round(job.predicted_s or 0.0, 3),
-            measured_s=round(job.gang_s or 0.0, 3),
+            predicted_gpu_s=round(job.predicted_s or 0.0, 3),
+            gpu_s=round(job.gang_s or 0.0, 3),
             deadline_s=None if job.due_at_s is None else round(job.due_at_s - job.created_at, 3),
             wait_s=round(started_s[job.id] - job.created_at, 3),
         )
         for wish, job in zip(wishes, jobs, strict=True)
     ]
     records.sort(key=lambda each: each.arrival_s)
-    rows = ",\n".join(json.dumps(asdict(each)) for each in records)
-    RECORDED.write_text(f'{{"gangs": {NUM_GANGS}, "speed": {SPEED}, "clips": [\n{rows}\n]}}\n')
+    RECORDED.write_text("".join(json.dumps(asdict(each)) + "\n" for each in records))
     print(f"{RECORDED}: {len(records)} clips")
 
 
 def read() -> list[Record]:
     """The recorded trace."""
-    return [Record(**row) for row in json.loads(RECORDED.read_text())["clips"]]
+    return [Record(**json.loads(line)) for line in RECORDED.read_text().splitlines()]
 
 
 def as_trace(records: Sequence[Record], rate: float) -> Trace:
     """The records as the simulator takes them, coming so many times as fast."""
     arrival_s = np.array([each.arrival_s for each in records]) / rate
     within_s = [np.inf if each.deadline_s is None else each.deadline_s for each in records]
-    return Trace(arrival_s, np.array([each.measured_s for each in records]), arrival_s + within_s)
+    asked = [Asked(each.key, each.priority, each.predicted_gpu_s) for each in records]
+    gpu_s = np.array([each.gpu_s for each in records])
+    return Trace(arrival_s, gpu_s, arrival_s + within_s, asked)
 
 
 def replay(records: Sequence[Record], rate: float, settings: OrderSettings | None) -> Floats:
     """What each clip waits on as many gangs; without settings first come first served."""
     trace = as_trace(records, rate)
-    queue: WaitingClips | None = None
-    if settings is not None:
-        asked = [Asked(each.key, each.priority, each.predicted_s) for each in records]
-        queue = OrderedQueue(trace, asked, settings, 1)
     fleet = FleetSettings(
         num_gpus=NUM_GANGS, gang_size=1, node_gpus=1, min_gangs=NUM_GANGS, warm_gangs=NUM_GANGS
     )
-    return simulate(trace, fleet, FixedController(NUM_GANGS), queue=queue).wait_s
+    return simulate(trace, fleet, FixedController(NUM_GANGS), order=settings).wait_s
 
 
 def summary(records: Sequence[Record], wait_s: Floats, rate: float = 1.0) -> dict[str, Any]:
@@ -302,7 +300,7 @@ def report() -> None:
     records, settings = read(), OrderSettings()
     real = summary(records, np.array([each.wait_s for each in records]))
     ours = summary(records, replay(records, 1.0, settings))
-    ratios = np.array([each.predicted_s / each.measured_s for each in records])
+    ratios = np.array([each.predicted_gpu_s / each.gpu_s for each in records])
     write_report(
         "order",
         {

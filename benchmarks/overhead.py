@@ -24,6 +24,7 @@ from deployments.ids import JobIds
 from deployments.images.decode import decode_image
 from deployments.images.decoder import as_array
 from deployments.launch import start_local
+from deployments.listeners import free_port
 from deployments.messages import GenerateRequest
 from deployments.names import PIPELINE
 from deployments.video import Mp4Writer
@@ -35,7 +36,7 @@ from model.text_encoder import TextEncoder
 from model.types import DenoiseRequest, Latents, SamplerSettings, VideoShape
 from model.vae_decoder import VAEDecoder
 from model.vae_encoder import VAEEncoder
-from tests.support.server import body, free_port, picture, small_config
+from tests.support.server import body, picture, small_config
 
 NEGATIVE_PROMPT = "blurry"
 NUM_WARM = 5

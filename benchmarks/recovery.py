@@ -26,9 +26,10 @@ from benchmarks.cancels import CANCELS, CLIP, LONG, cancel_chain, cancel_report,
 from benchmarks.report import write_report
 from deployments.config import ServeConfig
 from deployments.launch import start_local
+from deployments.listeners import free_port
 from deployments.names import PIPELINE
 from model.checkpoint.synthetic import SyntheticSize, write_synthetic_checkpoint
-from tests.support.server import body, free_port, small_config, wait_for, wait_for_step
+from tests.support.server import body, small_config, wait_for, wait_for_step
 
 STEP_TIMEOUT_S = 10.0
 # A DiT wide enough for steps of about a second on two cores, as the real one's are on GPUs.

@@ -30,9 +30,10 @@ from benchmarks.chaos.processes import replicas
 from benchmarks.report import median_and_p95_ms, write_report
 from deployments.config import ServeConfig
 from deployments.launch import start_local
+from deployments.listeners import free_port
 from deployments.names import GATEWAY
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
-from tests.support.server import body, free_port, small_config
+from tests.support.server import body, small_config
 
 NUM_CLIENTS, MINUTES, MAX_QUEUED = 200, 10.0, 40
 _POLL_AFTER = "openai-poll-after-ms"

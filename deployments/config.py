@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cluster.logs import LogConfig
 from cluster.placement import replica_bundles
+from deployments.front.settings import FrontSettings
 from deployments.gateway_config import GatewayConfig, TracingConfig
 from deployments.keys.settings import listener_problem
 from deployments.pipeline_config import PipelineConfig
@@ -18,10 +19,17 @@ from model.errors import ConfigurationError
 
 
 class HttpConfig(Settings):
-    """Where the gateway listens."""
+    """Where the gateway listens.
+
+    Args:
+        host: The address.
+        port: The port.
+        front: What `lingbot-serve serve` puts before it.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    front: FrontSettings = FrontSettings()
 
 
 _HANDED_DOWN = MappingProxyType({"pipeline": ("logging",), "gateway": ("logging", "tracing")})

@@ -16,6 +16,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.app import build_gateway, build_pipeline, check_checkpoint
 from deployments.config import ServeConfig
+from deployments.front.haproxy import Front
+from deployments.listeners import free_port, own_url
 from deployments.names import GATEWAY, PIPELINE
 from deployments.serve_config import serve_config, serve_logging
 from model.errors import LingBotError
@@ -32,13 +34,15 @@ class LocalServer:
     """A running service; leaving its context drains it and ends every process.
 
     Args:
-        url: Address of the gateway.
+        url: Where clients reach it.
         logs_dir: Where the processes write their logs.
+        front: What clients come through; None where it is Serve's HTTP server itself.
     """
 
-    def __init__(self, url: str, logs_dir: Path) -> None:
+    def __init__(self, url: str, logs_dir: Path, front: Front | None) -> None:
         self.url = url
         self.logs_dir = logs_dir
+        self._front = front
         self._running = True
 
     def __enter__(self) -> "LocalServer":
@@ -51,6 +55,15 @@ class LocalServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def check(self) -> None:
+        """Does nothing while clients can reach it.
+
+        Raises:
+            FrontError: They cannot any more.
+        """
+        if self._front is not None:
+            self._front.check()
 
     def stop(self, *, drain_timeout_s: float = 60.0) -> None:
         """Refuses new jobs, finishes the running ones, and ends every process; twice is once.
@@ -68,7 +81,7 @@ class LocalServer:
             _drain(0.0)
             raise
         finally:
-            _stop_all()
+            _stop_all(self._front)
 
 
 def start_local(
@@ -87,20 +100,30 @@ def start_local(
     Raises:
         CheckpointError: The checkpoint is incomplete; nothing was started.
         ConfigurationError: The configuration does not fit the checkpoint; nothing was started.
+        FrontError: What stands in front did not start; nothing is left running.
         StartupError: The address is taken, or a deployment failed or was not ready in time;
             nothing is left running.
     """
     host, port = config.http.host, config.http.port
     _check_address(host, port)
     check_checkpoint(config.pipeline)
+    front: Front | None = None
     try:
         logs_dir = start_ray(num_cpus=config.logical_cpus)
-        url = deploy(config, host=host, port=port)
+        if config.http.front.stands_before(host):
+            inner_port = free_port()
+            deploy(config, host="127.0.0.1", port=inner_port)
+            front = Front(
+                config.http.front, host=host, port=port, inner_port=inner_port, folder=logs_dir
+            )
+        else:
+            deploy(config, host=host, port=port)
+        url = own_url(host, port)
         wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
     except BaseException:
-        _stop_all()
+        _stop_all(front)
         raise
-    return LocalServer(url, logs_dir)
+    return LocalServer(url, logs_dir, front)
 
 
 def _drain(timeout_s: float) -> None:
@@ -153,8 +176,7 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
         _deploy_built(config)
     else:
         deploy_file(config)
-    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return f"http://{reachable}:{port}"
+    return own_url(host, port)
 
 
 def deploy_file(config: ServeConfig) -> None:
@@ -232,7 +254,9 @@ def _raise_if_failed() -> None:
             raise StartupError(f"{name} failed to start: {text}")
 
 
-def _stop_all() -> None:
+def _stop_all(front: Front | None) -> None:
+    if front is not None:
+        front.stop()
     if ray.is_initialized():
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()

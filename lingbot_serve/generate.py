@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from deployments.keys.settings import AuthMode
+from deployments.listeners import free_port
 from lingbot_serve.client.inputs import CameraFiles, VideoOptions
 from lingbot_serve.client.sync import Client, Job
 from lingbot_serve.errors import ClientError
 from lingbot_serve.jobs.interrupt import cancel_or_detach
 from lingbot_serve.serve import running_cluster
-from lingbot_serve.settings import ServerFlags, free_port, read_settings
+from lingbot_serve.settings import ServerFlags, read_settings
 
 # The one clip is over or deleted by then.
 DRAIN_TIMEOUT_S = 5.0
@@ -77,7 +78,7 @@ def generate_embedded(flags: ServerFlags, wish: Wish, outputs: Outputs, console:
             data_dir=Path(folder),
         )
         cluster = running_cluster(read_settings(own), console, drain_timeout_s=DRAIN_TIMEOUT_S)
-        with cluster as address, Client(address) as client:
+        with cluster as server, Client(server.url) as client:
             _generate(client, wish, outputs, console, _deleted_on_failure)
 
 

@@ -3,22 +3,29 @@
 import io
 import logging
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from deployments.config import ServeConfig
 from deployments.keys.settings import AuthMode
 
+if TYPE_CHECKING:
+    from deployments.launch import LocalServer
+
+
+_LOOK_S = 0.5
+
 
 @contextmanager
 def running_cluster(
     config: ServeConfig, console: Console, *, drain_timeout_s: float
-) -> Iterator[str]:
-    """Brings up both applications on this machine and yields their address.
+) -> Iterator["LocalServer"]:
+    """Brings up both applications on this machine.
 
     Inside, SIGTERM does what Ctrl-C does: it raises KeyboardInterrupt. Leaving drains the
     applications and ends every process.
@@ -46,7 +53,7 @@ def running_cluster(
     console.print(f"logs: {server.logs_dir}", soft_wrap=True)
     try:
         with _sigterm_interrupts():
-            yield server.url
+            yield server
     finally:
         console.print("stopping the cluster")
         # Ray reports the calls that a shutdown cuts off; stdout belongs to our results.
@@ -55,13 +62,19 @@ def running_cluster(
 
 
 def serve_until_stopped(config: ServeConfig, console: Console) -> None:
-    """Serves until Ctrl-C or SIGTERM, then finishes what runs; a second Ctrl-C does not wait."""
+    """Serves until Ctrl-C or SIGTERM, then finishes what runs; a second Ctrl-C does not wait.
+
+    Raises:
+        LingBotError: Something cannot start, or clients cannot reach the service any more.
+    """
     longest_s = config.pipeline.longest_clip_s
-    with running_cluster(config, console, drain_timeout_s=longest_s) as address:
-        print(f"serving on {address}", flush=True)
+    with running_cluster(config, console, drain_timeout_s=longest_s) as server:
+        print(f"serving on {server.url}", flush=True)
         console.print(_who_may_call(config))
         try:
-            threading.Event().wait()
+            while True:
+                server.check()
+                time.sleep(_LOOK_S)
         except KeyboardInterrupt:
             console.print("finishing the running clips; Ctrl-C again leaves them to the next start")
 

@@ -1,6 +1,5 @@
 """From command-line flags to the service's configuration."""
 
-import socket
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -63,14 +62,6 @@ def read_settings(flags: ServerFlags) -> ServeConfig:
         return ServeConfig.model_validate(overrides)
     except ValidationError as error:
         raise ConfigurationError(f"cannot serve with these options: {explain(error)}") from error
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _given(**values: object) -> Settings:

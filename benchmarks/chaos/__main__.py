@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from benchmarks.chaos.cell import run_cell
 from benchmarks.chaos.environment import RAY_ENVIRONMENT
 from benchmarks.chaos.service import Service, running_service
 from benchmarks.chaos.states import State, StateMissedError
-from benchmarks.chaos.strikes import Strike
+from benchmarks.chaos.strikes import Strike, num_gangs
 from lingbot_serve.bench.chaos import FILE, ChaosRow
 from lingbot_serve.bench.machine import origin
 from lingbot_serve.bench.records import Origin, add_rows, read_rows
@@ -64,19 +65,24 @@ def run(wanted: list[Cell], results: Path, commit: str | None) -> int:
     """
     where = origin(torch.device("cpu"), commit)
     num_faulty = 0
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL runs as somebody else
-        with running_service(folder) as service:
-            for number, cell in enumerate(wanted, 1):
-                start_s = time.monotonic()
-                row = attempt(service, cell, where)
-                if row is not None:
-                    add_rows(results, [row], ChaosRow)
-                num_faulty += row is None or bool(row.faults)
-                spent_s = time.monotonic() - start_s
-                print(f"{number}/{len(wanted)} {describe(cell, row)} [{spent_s:.0f} s]", flush=True)
+    for gangs, cells_of_it in groupby(sorted(wanted, key=_num_gangs), _num_gangs):
+        with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+            folder = Path(name)
+            folder.chmod(0o755)  # PostgreSQL runs as somebody else
+            with running_service(folder, num_gangs=gangs) as service:
+                for cell in cells_of_it:
+                    start_s = time.monotonic()
+                    row = attempt(service, cell, where)
+                    if row is not None:
+                        add_rows(results, [row], ChaosRow)
+                    num_faulty += row is None or bool(row.faults)
+                    spent_s = time.monotonic() - start_s
+                    print(f"{describe(cell, row)} [{spent_s:.0f} s]", flush=True)
     return num_faulty
+
+
+def _num_gangs(cell: Cell) -> int:
+    return num_gangs(cell[0])
 
 
 def describe(cell: Cell, row: ChaosRow | None) -> str:

@@ -19,11 +19,12 @@ from benchmarks.chaos.storing import install_hold
 from benchmarks.chaos.tcp_proxy import TcpProxy
 from deployments.config import ServeConfig
 from deployments.launch import deploy, wait_until_ready
+from deployments.listeners import free_port
 from deployments.names import PIPELINE
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
 from model.errors import ConfigurationError
 from tests.support.postgres import postgres_programs, running_postgres
-from tests.support.server import free_port, small_config
+from tests.support.server import small_config
 
 HOST = "127.0.0.1"
 GANG_SIZE, NUM_DECODERS, NUM_GATEWAYS, NUM_NODES = 2, 2, 2, 3
@@ -90,7 +91,8 @@ class Service:
         denoiser = serve.get_deployment_handle("denoiser", PIPELINE)
         places = denoiser.places.remote().result(timeout_s=10)
         alive = [place for place in places if psutil.pid_exists(place.pid)]
-        return "" if len(alive) == len(places) == len(ranks()) else "the gang heals"
+        num_ranks = len(places) * self.config.pipeline.denoiser.num_replicas
+        return "" if len(alive) == len(places) and len(ranks()) == num_ranks else "a gang heals"
 
     def _silent_gateway(self) -> str:
         answer = httpx.get(f"{self.url}/readyz", timeout=10)
@@ -98,11 +100,12 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path) -> Iterator[Service]:
+def running_service(folder: Path, *, num_gangs: int) -> Iterator[Service]:
     """Starts PostgreSQL, a head and three nodes, and both applications.
 
     Args:
         folder: For the checkpoint, the clips and the inputs.
+        num_gangs: Of two ranks each.
 
     Raises:
         ConfigurationError: There is no PostgreSQL.
@@ -115,7 +118,8 @@ def running_service(folder: Path) -> Iterator[Service]:
         url = make_url(real_url)
         assert url.port is not None
         proxy = TcpProxy(HOST, url.port, listen_port=free_port())
-        config = settings(folder, url.set(port=proxy.port).render_as_string(hide_password=False))
+        proxied = url.set(port=proxy.port).render_as_string(hide_password=False)
+        config = settings(folder, proxied, num_gangs)
         engine = create_engine(url, pool_pre_ping=True)
         machines = Machines(NUM_NODES)
         try:
@@ -131,12 +135,13 @@ def running_service(folder: Path) -> Iterator[Service]:
             engine.dispose()
 
 
-def settings(folder: Path, database_url: str) -> ServeConfig:
-    """The small service with a gang of two, two decoders and two gateways."""
+def settings(folder: Path, database_url: str, num_gangs: int) -> ServeConfig:
+    """The small service with gangs of two, two decoders and two gateways."""
     raw = small_config(
         folder / "checkpoint", folder / "data", port=free_port(), gang_size=GANG_SIZE
     ).model_dump(exclude_unset=True)
     raw["logging"] = {"format": "json"}
+    raw["pipeline"]["denoiser"]["num_replicas"] = num_gangs
     raw["pipeline"]["vae_decoder"]["num_replicas"] = NUM_DECODERS
     raw["gateway"] |= {
         "database_url": database_url,

@@ -36,6 +36,15 @@ class Strike(str, Enum):
     ARTIFACTS = "artifacts"
 
 
+# Nobody reads the clips of these: the next attempt should find them, on whichever gang they are.
+_LEAVE_ORPHANS = (Strike.PIPELINE, Strike.GATEWAY)
+
+
+def num_gangs(what: Strike) -> int:
+    """Gangs of the service that is struck: two where a clip may come to another than before."""
+    return 2 if what in _LEAVE_ORPHANS else 1
+
+
 def strike(service: Service, what: Strike, victim: str, state: State) -> None:
     """Strikes at once; what only goes away comes back by itself.
 

@@ -1,17 +1,23 @@
 """`bench e2e`: one clip over HTTP against what its forwards, encoding and decoding take alone.
 
-The parts are measured first, in the same call and on the same GPUs: a gang's forward on random
-weights as `bench dit` does it, the VAE's two stages on the checkpoint's. Then the service starts.
+The VAE's two stages are measured first, on the checkpoint's weights, then the clip through the
+service. A forward of the gang as it turned out to be is one that `bench dit` has measured, or is
+measured last, on random weights. All on the same GPUs.
 """
 
 import io
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import httpx
 import numpy as np
 from PIL import Image
 from rich.console import Console
@@ -19,6 +25,7 @@ from rich.console import Console
 from cluster.config import GangConfig
 from deployments.config import ServeConfig
 from deployments.keys.settings import AuthMode
+from deployments.listeners import free_port
 from deployments.pipeline_config import PipelineConfig, VAEStageConfig
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.dit import run_dit
@@ -35,11 +42,14 @@ from lingbot_serve.client.sync import Client
 from lingbot_serve.client.video import Video
 from lingbot_serve.errors import ClientError
 from lingbot_serve.serve import running_cluster
-from lingbot_serve.settings import ServerFlags, free_port, read_settings
+from lingbot_serve.settings import ServerFlags, read_settings
 from model.checkpoint.layout import locate_checkpoint
 from model.config import read_dit_config
 
 _DRAIN_TIMEOUT_S = 5.0
+_FACTS_POLL_S = 0.2
+_FACTS = ("load_s", "warm_up_s", "attention", "sharding")  # of `model.types.DenoiserFacts`
+_EXPERTS = 2  # that a rank of the service holds
 _PROMPT = "a lake at dawn, mist over the water, mountains behind it, the camera moves forward"
 
 
@@ -54,7 +64,8 @@ class E2eSettings:
         warm_steps: Of the clip before the timed one, which compiles and fills caches.
         repeats: Timed forwards, encodings and decodings.
         compile_cache: Where the measured forward keeps compiled kernels.
-        forwards: Measured before in this call, to save measuring one again.
+        forwards: Measured before on these GPUs, to save measuring one again.
+        second_start: Whether the service is started once more and that is timed too.
     """
 
     flags: ServerFlags
@@ -64,31 +75,39 @@ class E2eSettings:
     repeats: int
     compile_cache: str
     forwards: tuple[DitRow, ...]
+    second_start: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A start of the service, and what the gang told of itself."""
+
+    ready_s: float
+    load_s: float
+    warm_up_s: float
+    attention: str
+    sharding: str
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a clip is made of, each measured alone."""
+class _Clip:
+    """What the service took."""
 
-    forward: DitRow
-    encode_s: float
-    decode_s: float
-
-    def floor_s(self, steps: int) -> float:
-        """A clip that takes no time beside its parts: two forwards a step."""
-        return 2 * steps * self.forward.seconds + self.encode_s + self.decode_s
-
-    def pairs_floor_s(self, steps: int) -> float:
-        """The same with two prompts in one pass, as the denoiser runs them."""
-        pair_s = self.forward.pair_seconds or 2 * self.forward.seconds
-        return steps * pair_s + self.encode_s + self.decode_s
+    start: Start
+    wall_s: float
+    video: Video
 
 
-def run_e2e(settings: E2eSettings, origin: Origin, console: Console) -> tuple[E2eRow, DitRow]:
-    """Measures the parts, then the clip.
+def run_e2e(
+    settings: E2eSettings, origin: Origin, console: Console, on_row: Callable[[E2eRow], None]
+) -> None:
+    """Measures the VAE, the clip, and the forward where nobody has.
 
-    Returns:
-        The clip's row, and the forward's, which is one of `bench dit`.
+    Args:
+        settings: Which clip.
+        origin: What the row says of the machine.
+        console: Where progress is told.
+        on_row: Called with the row, and again with the second start in it.
 
     Raises:
         LingBotError: The service did not start, or the clip failed.
@@ -102,80 +121,102 @@ def run_e2e(settings: E2eSettings, origin: Origin, console: Console) -> tuple[E2
             data_dir=Path(folder) / "data",
         )
         config = read_settings(own)
-        parts = measure_parts(config.pipeline, settings, origin)
-        console.print(f"forward {parts.forward.seconds:.4f} s, encode {parts.encode_s:.3f} s")
-        console.print(f"decode {parts.decode_s:.3f} s: {parts.floor_s(settings.steps):.2f} s")
+        vae_s = _vae_stages_s(config.pipeline, settings, origin)
+        console.print(f"encode {vae_s['encode']:.3f} s, decode {vae_s['decode']:.3f} s")
         clip = _time_clip(config, settings, Path(folder), console)
-    row = _row(settings, config.pipeline.denoiser.gang, origin, parts, clip)
-    return row, parts.forward
-
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """What the service took."""
-
-    ready_s: float
-    wall_s: float
-    video: Video
+        console.print(f"clip {clip.wall_s:.2f} s, {clip.start}")
+        forward = _known_forward(config.pipeline.denoiser.gang, clip.start, settings, origin)
+        forward = forward or _measure_forward(config.pipeline, clip.start, settings, origin)
+        row = _row(settings, config.pipeline.denoiser.gang, origin, forward, vae_s, clip)
+        on_row(row)
+        if settings.second_start:
+            with _started(config, console) as (_, again):
+                on_row(
+                    replace(
+                        row,
+                        second_ready_s=round(again.ready_s, 2),
+                        second_load_s=again.load_s,
+                        second_warm_up_s=again.warm_up_s,
+                    )
+                )
 
 
 def _row(
-    settings: E2eSettings, gang: GangConfig, origin: Origin, parts: Parts, clip: _Clip
+    settings: E2eSettings,
+    gang: GangConfig,
+    origin: Origin,
+    forward: DitRow,
+    vae_s: Mapping[str, float],
+    clip: _Clip,
 ) -> E2eRow:
+    denoising_s = clip.wall_s - vae_s["encode"] - vae_s["decode"]
+    step_s = forward.pair_seconds or 2 * forward.seconds
     return E2eRow(
         **asdict(origin),
         gpus=gang.size,
+        cfg_parallel=gang.cfg_parallel,
         size=settings.clip.size,
         frames=settings.clip.frames,
         steps=settings.steps,
-        attention=parts.forward.attention,
-        sharding=parts.forward.sharding,
+        attention=forward.attention,
+        sharding=forward.sharding,
         compile=gang.compiled,
         wall_s=round(clip.wall_s, 3),
-        forward_s=parts.forward.seconds,
-        encode_s=parts.encode_s,
-        decode_s=parts.decode_s,
-        ratio=round(clip.wall_s / parts.floor_s(settings.steps), 4),
-        ratio_to_pairs=round(clip.wall_s / parts.pairs_floor_s(settings.steps), 4),
-        ready_s=round(clip.ready_s, 2),
+        forward_s=forward.seconds,
+        encode_s=vae_s["encode"],
+        decode_s=vae_s["decode"],
+        ratio=round(denoising_s / (2 * settings.steps * forward.seconds), 4),
+        ratio_to_pairs=round(denoising_s / (settings.steps * step_s), 4),
+        ready_s=round(clip.start.ready_s, 2),
+        load_s=clip.start.load_s,
+        warm_up_s=clip.start.warm_up_s,
         stage_durations=clip.video.stage_durations,
     )
 
 
-def measure_parts(pipeline: PipelineConfig, settings: E2eSettings, origin: Origin) -> Parts:
-    """The gang's forward, and the VAE's stages, as the service is configured."""
-    forward = _known_forward(pipeline.denoiser.gang, settings, origin)
-    forward = forward or _measure_forward(pipeline, settings, origin)
+def _vae_stages_s(
+    pipeline: PipelineConfig, settings: E2eSettings, origin: Origin
+) -> Mapping[str, float]:
+    """The VAE's stages as the service is configured."""
     stages = {"encode": pipeline.vae_encoder, "decode": pipeline.vae_decoder}
     # In a process of its own, which leaves no memory taken on the GPU.
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        seconds = {
+        return {
             direction: pool.submit(
                 _vae_seconds, _vae_settings(direction, stage, pipeline.checkpoint, settings), origin
             ).result()
             for direction, stage in stages.items()
         }
-    return Parts(forward, seconds["encode"], seconds["decode"])
 
 
-def _known_forward(gang: GangConfig, settings: E2eSettings, origin: Origin) -> DitRow | None:
+def _known_forward(
+    gang: GangConfig, start: Start, settings: E2eSettings, origin: Origin
+) -> DitRow | None:
     """The forward of just this gang, if it was measured today, with this tree, on such a GPU."""
     clip = settings.clip
-    wanted = (origin.gpu, origin.date, origin.commit, gang.size, clip.size, clip.frames)
+    wanted = (
+        *(origin.gpu, origin.date, origin.commit, gang.size, gang.cfg_parallel, gang.compiled),
+        *(gang.dtype, clip.size, clip.frames, start.attention, start.sharding, _EXPERTS),
+    )
     for row in settings.forwards:
-        known = (row.gpu, row.date, row.commit, row.gpus, row.size, row.frames)
-        fits = gang.attention in ("auto", row.attention) and gang.sharding in ("auto", row.sharding)
-        if known == wanted and fits and row.compile == gang.compiled and row.dtype == gang.dtype:
+        known = (
+            *(row.gpu, row.date, row.commit, row.gpus, row.cfg_parallel, row.compile),
+            *(row.dtype, row.size, row.frames, row.attention, row.sharding, row.experts),
+        )
+        if known == wanted:
             return row
     return None
 
 
-def _measure_forward(pipeline: PipelineConfig, settings: E2eSettings, origin: Origin) -> DitRow:
+def _measure_forward(
+    pipeline: PipelineConfig, start: Start, settings: E2eSettings, origin: Origin
+) -> DitRow:
     gang = pipeline.denoiser.gang
     case = DitCase(
         gpus=gang.size,
-        attention=Attention(gang.attention),
-        sharding=WeightSharding(gang.sharding),
+        cfg_parallel=gang.cfg_parallel,
+        attention=Attention(start.attention),
+        sharding=WeightSharding(start.sharding),
         compiled=gang.compiled,
         clip=settings.clip,
     )
@@ -185,7 +226,7 @@ def _measure_forward(pipeline: PipelineConfig, settings: E2eSettings, origin: Or
         device=gang.device,
         dtype=gang.dtype,
         memory_share=gang.gpus_per_rank,
-        experts=2,
+        experts=_EXPERTS,
         repeats=settings.repeats,
         pair=True,
         profile=False,
@@ -197,8 +238,8 @@ def _measure_forward(pipeline: PipelineConfig, settings: E2eSettings, origin: Or
     def refuse(failed: DitCase, problem: str) -> None:
         raise ClientError(f"{failed}: {problem}")
 
-    run_dit([case], dit_settings, origin, second_start=False, on_row=rows.append, on_failure=refuse)
-    return rows[0]
+    run_dit([case], dit_settings, origin, on_row=rows.append, on_failure=refuse)
+    return rows[-1]
 
 
 def _vae_settings(
@@ -223,16 +264,33 @@ def _vae_seconds(settings: VaeSettings, origin: Origin) -> float:
 
 
 def _time_clip(config: ServeConfig, settings: E2eSettings, folder: Path, console: Console) -> _Clip:
-    begin_s = perf_counter()
-    with running_cluster(config, console, drain_timeout_s=_DRAIN_TIMEOUT_S) as address:
-        ready_s = perf_counter() - begin_s
+    with _started(config, console) as (address, start):
         image = _first_frame(settings.clip)
         with Client(address, timeout_s=config.pipeline.longest_clip_s) as client:
             if settings.warm_steps:
                 _make(client, settings.clip, image, settings.warm_steps, folder / "warm.mp4")
             begin_s = perf_counter()
             video = _make(client, settings.clip, image, settings.steps, folder / "clip.mp4")
-            return _Clip(ready_s, perf_counter() - begin_s, video)
+            return _Clip(start, perf_counter() - begin_s, video)
+
+
+@contextmanager
+def _started(config: ServeConfig, console: Console) -> Iterator[tuple[str, Start]]:
+    begin_s = perf_counter()
+    with running_cluster(config, console, drain_timeout_s=_DRAIN_TIMEOUT_S) as server:
+        ready_s = perf_counter() - begin_s
+        facts = _gang_facts(server.url)
+        yield server.url, Start(ready_s=ready_s, **{name: facts[name] for name in _FACTS})
+
+
+def _gang_facts(address: str) -> Mapping[str, Any]:
+    """What the gang tells of itself; a gateway hears of it a moment after it is ready."""
+    while True:
+        answer = httpx.get(f"{address}/readyz", trust_env=False)
+        facts: Mapping[str, Any] | None = answer.json().get("denoiser")
+        if facts is not None:
+            return facts
+        time.sleep(_FACTS_POLL_S)
 
 
 def _first_frame(clip: Clip) -> bytes:

@@ -10,8 +10,9 @@ import ray
 from ray import serve
 
 from deployments.launch import deploy, wait_until_ready
+from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
-from tests.support.server import Server, free_port, small_config
+from tests.support.server import Server, small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

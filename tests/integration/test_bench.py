@@ -26,14 +26,15 @@ def dit_rows(tmp_path_factory) -> list[DitRow]:
     path = tmp_path_factory.mktemp("bench") / "dit.json"
     gangs = ("--gpus", 2, "--sharding", "none", "--sharding", "per_expert")
     small = ("--model", "tiny", "--device", "cpu", "--clip", CLIP, "--compile", "off")
-    table = bench("dit", *small, *gangs, "--second-start", "--commit", "abc", "--json", path)
+    halves = ("--cfg-parallel", "off", "--cfg-parallel", "on")
+    table = bench("dit", *small, *gangs, *halves, "--commit", "abc", "--json", path)
     assert "per_expert" in table
     return read_rows(path, DitRow)
 
 
 def test_every_case_has_its_row(dit_rows):
-    cases = [(row.gpus, row.sharding) for row in dit_rows]
-    assert cases == [(2, "none"), (2, "per_expert")]
+    cases = [(row.gpus, row.cfg_parallel, row.sharding) for row in dit_rows]
+    assert cases == [(2, halves, how) for halves in (False, True) for how in ("none", "per_expert")]
     for row in dit_rows:
         assert (row.gpu, row.model, row.size, row.frames) == ("cpu", "tiny", "96x64", 9)
         assert (row.attention, row.commit, row.kept_modulations) == ("sdpa", "abc", 1)
@@ -50,16 +51,16 @@ def test_figures_of_a_row_belong_together(dit_rows):
 
 
 def test_gangs_communicate(dit_rows):
-    gang, sharded = dit_rows
+    gang, sharded, *_ = dit_rows
     assert gang.silent_seconds > 0
     assert gang.kernel_shares["communication"] > 0
     assert (gang.gather_s, sharded.gather_s is None) == (None, False)
 
 
-def test_second_start_is_timed_once_for_each_gang(dit_rows):
-    gang, sharded = dit_rows
-    assert gang.warm_start_s > 0
-    assert sharded.warm_start_s is None  # the same processes go on with it
+def test_forward_of_two_halves_is_half_a_step(dit_rows):
+    for row in dit_rows[2:]:
+        assert row.seconds == pytest.approx(row.pair_seconds / 2, abs=1e-4)
+        assert row.silent_seconds is None  # each half is one rank here, which exchanges nothing
 
 
 def test_failed_case_is_told_and_the_rest_goes_on(tmp_path):
@@ -108,9 +109,16 @@ def test_clip_over_http(tmp_path, synthetic_checkpoint):
     bench(
         *("e2e", "--config", ROOT / "examples/cpu.yaml"),
         *("--checkpoint", synthetic_checkpoint.root, "--gang-size", 1),
-        *("--clip", CLIP, "--steps", 2, "--warm-steps", 0, "--repeats", 1, "--json", path),
+        *("--clip", CLIP, "--steps", 2, "--warm-steps", 0, "--repeats", 1, "--second-start"),
+        *("--json", path),
     )
     [row] = read_rows(path, E2eRow)
-    floor_s = 4 * row.forward_s + row.encode_s + row.decode_s
-    assert row.ratio == pytest.approx(row.wall_s / floor_s, rel=0.01)
+    denoising_s = row.wall_s - row.encode_s - row.decode_s
+    assert row.ratio == pytest.approx(denoising_s / (4 * row.forward_s), rel=0.01)
+    assert (row.attention, row.sharding, row.cfg_parallel) == ("sdpa", "none", False)
+    for ready_s, *of_which_s in (
+        (row.ready_s, row.load_s, row.warm_up_s),
+        (row.second_ready_s, row.second_load_s, row.second_warm_up_s),
+    ):
+        assert 0 < sum(of_which_s) < ready_s
     assert set(row.stage_durations) >= {"denoiser", "vae_decoder"}

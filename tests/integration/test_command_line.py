@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
+from deployments.listeners import free_port
 from lingbot_serve import Client
 from lingbot_serve.exit_codes import ExitCode
-from lingbot_serve.settings import free_port
 from model.checkpoint.layout import CheckpointPaths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,9 +87,14 @@ def cluster_flags(synthetic_checkpoint: CheckpointPaths) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(cluster_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As other machines would meet it: behind HAProxy."""
     folder = tmp_path_factory.mktemp("server")
-    url = f"http://127.0.0.1:{free_port()}"
-    process = start("serve", *cluster_flags, "--port", url.rpartition(":")[2], folder=folder)
+    config = yaml.safe_load((EXAMPLES / "cpu.yaml").read_text())
+    config["http"] = {"port": free_port(), "front": {"mode": "on", "head_timeout_s": 2}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    url = f"http://127.0.0.1:{config['http']['port']}"
+    flags = [*cluster_flags, "--config", str(folder / "config.yaml")]
+    process = start("serve", *flags, folder=folder)
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while not is_ready(url):
         assert process.poll() is None, finish(process, 1)[1]
@@ -104,6 +111,15 @@ def is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_client_that_drips_its_request_is_dropped(server: Server) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /v1/videos HTTP/1.1\r\n")
+        time.sleep(1.5)
+        client.sendall(b"Host: x\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.timeout(600)

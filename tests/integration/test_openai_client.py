@@ -26,7 +26,8 @@ from deployments.jobs.database import open_database
 from deployments.keys.rights import UNLIMITED, Scope
 from deployments.keys.settings import AuthMode, AuthSettings
 from deployments.keys.store import KeyStore
-from tests.support.server import Server, camera, data_url, free_port, picture, wait_for_step
+from deployments.listeners import free_port
+from tests.support.server import Server, camera, data_url, picture, wait_for_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 LONG = 400  # steps: far longer than any test looks at

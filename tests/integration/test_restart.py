@@ -15,9 +15,10 @@ import psutil
 import pytest
 import yaml
 
+from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
 from tests.integration.conftest import ENVIRONMENT
-from tests.support.server import body, free_port, small_config, wait_for, wait_for_step
+from tests.support.server import body, small_config, wait_for, wait_for_step
 
 START_TIMEOUT_S = 120.0
 LONG = 120  # steps: longer than it takes to queue a few jobs behind

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.cost_model import ForwardModel, rank_work
 from lingbot_serve.bench.flops import forward_flop
-from lingbot_serve.bench.records import DitRow, Origin
+from lingbot_serve.bench.records import DitRow, E2eRow, Origin
 
 H200 = Origin(
     gpu="NVIDIA H200",
@@ -45,10 +45,12 @@ def dit_row(gpus: int, clip: str = "480x832x81", *, model: ForwardModel = KNOWN)
         **asdict(H200),
         model="base-cam",
         gpus=gpus,
+        cfg_parallel=False,
         size=parsed.size,
         frames=parsed.frames,
         attention="flash_attn_3",
         sharding="none",
+        experts=2,
         compile=True,
         dtype="bfloat16",
         seconds=seconds,
@@ -62,4 +64,32 @@ def dit_row(gpus: int, clip: str = "480x832x81", *, model: ForwardModel = KNOWN)
         pair_seconds=model.pair_s(work),
         silent_seconds=None if alone else model.compute_s(work),
         silent_pair_seconds=None if alone else 2 * model.pair_factor * model.compute_s(work),
+    )
+
+
+def e2e_row(steps: int) -> E2eRow:
+    """A clip on four GPUs that takes hardly more than its parts, on a service started twice."""
+    return E2eRow(
+        **asdict(H200),
+        gpus=4,
+        cfg_parallel=False,
+        size="480x832",
+        frames=81,
+        steps=steps,
+        attention="flash_attn_3",
+        sharding="none",
+        compile=True,
+        wall_s=103.0,
+        forward_s=0.7,
+        encode_s=1.0,
+        decode_s=1.0,
+        ratio=1.03,
+        ratio_to_pairs=1.04,
+        ready_s=150.0,
+        load_s=60.0,
+        warm_up_s=70.0,
+        stage_durations={"denoiser": 101.0},
+        second_ready_s=50.0,
+        second_load_s=30.0,
+        second_warm_up_s=8.0,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.server import free_port
+from deployments.listeners import free_port
 
 
 def postgres_programs() -> Path | None:

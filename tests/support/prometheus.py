@@ -16,9 +16,9 @@ import httpx
 import ray
 import yaml
 
+from deployments.listeners import free_port
 from monitoring.generate import GROUPS
 from monitoring.rules.rule import Record
-from tests.support.server import free_port
 
 INSTALLED = shutil.which("prometheus") is not None
 # A run lasts minutes, not days: windows as the rules have them, and as they are here.

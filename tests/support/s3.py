@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import boto3
 import httpx
 
-from tests.support.server import free_port
+from deployments.listeners import free_port
 
 BUCKET = "clips"
 _START_TIMEOUT_S = 30.0

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +62,6 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
             "http": {"port": port},
         }
     )
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def picture(width: int = 96, height: int = 56, *, kind: str = "PNG", **options: Any) -> bytes:

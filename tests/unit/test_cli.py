@@ -6,9 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.keys.settings import AuthMode
+from deployments.listeners import free_port
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
-from lingbot_serve.settings import ServerFlags, free_port, read_settings
+from lingbot_serve.settings import ServerFlags, read_settings
 from model.errors import ConfigurationError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deployments.listeners import free_port
 from lingbot_serve import AsyncClient, AsyncJob, Client, Job
 from lingbot_serve.camera import dolly
 from lingbot_serve.client.retries import RetryPolicy
@@ -28,7 +29,6 @@ from lingbot_serve.errors import (
     VideoFailedError,
     WaitTimeoutError,
 )
-from lingbot_serve.settings import free_port
 from model.errors import InvalidInputError
 from model.types import Solver
 from tests.support.clients import client_of

@@ -1,0 +1,1 @@
+"""What stands between other machines and Serve's own HTTP server."""
