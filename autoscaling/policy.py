@@ -56,11 +56,11 @@ class GangSettings:
 
 @dataclass(frozen=True)
 class Due:
-    """A waiting clip with a deadline, first come first served.
+    """A waiting clip with a deadline.
 
     Args:
         start_in_s: The latest moment at which it must start to be done in time, from now.
-        ahead_gpu_s: Work that comes before it, GPU-seconds.
+        ahead_gpu_s: Work that is taken before it as things stand, GPU-seconds.
     """
 
     start_in_s: float

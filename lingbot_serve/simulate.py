@@ -10,10 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autoscaling.order import OrderSettings
 from autoscaling.policy import GangSettings
 from autoscaling.simulator.clairvoyant import foresee
 from autoscaling.simulator.controllers import Controller, RequestsController, WorkController
 from autoscaling.simulator.engine import FleetSettings, simulate
+from autoscaling.simulator.recorded import read_trace
 from autoscaling.simulator.report import Bounds, Report, summarise, summarise_bounds
 from autoscaling.simulator.trace import (
     Floats,
@@ -23,9 +25,8 @@ from autoscaling.simulator.trace import (
     draw_costs,
     draw_deadlines,
     poisson_arrivals,
-    read_trace,
 )
-from lingbot_serve.simulate_options import PolicyName
+from lingbot_serve.simulate_options import OrderName, PolicyName
 from model.errors import ConfigurationError
 
 _Arrivals = Callable[[int, float, np.random.Generator], Floats]
@@ -52,6 +53,7 @@ class SimulationSettings:
         cold_start_s: Until a gang is loaded.
         node_mtbf_h: Mean hours between losses of one node; None: none is lost.
         policy: Which policies are simulated.
+        order: In which order waiting clips are taken.
         drain_target_s: Of the work policy.
         target_requests: Of Serve's default policy.
         price: Of a GPU-hour.
@@ -67,6 +69,7 @@ class SimulationSettings:
     cold_start_s: float
     node_mtbf_h: float | None
     policy: PolicyName
+    order: OrderName
     drain_target_s: float
     target_requests: float
     price: float
@@ -75,7 +78,7 @@ class SimulationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Reports by policy, beside what nobody can beat."""
+    """Reports by policy, beside what they are compared with."""
 
     num_jobs: int
     reports: dict[str, Report]
@@ -93,11 +96,13 @@ def compare_policies(settings: SimulationSettings) -> Comparison:
         fleet = _fleet(settings)
     except (OSError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
-    reports = {
-        name: summarise(simulate(trace, fleet, controller, seed=settings.seed), settings.price)
-        for name, controller in _controllers(settings, fleet).items()
-    }
-    return Comparison(len(trace), reports, summarise_bounds(foresee(trace, fleet)))
+    order = OrderSettings() if settings.order is OrderName.FAIR else None
+    reports = {}
+    for name, controller in _controllers(settings, fleet).items():
+        outcome = simulate(trace, fleet, controller, seed=settings.seed, order=order)
+        reports[name] = summarise(outcome, settings.price)
+    bounds = summarise_bounds(foresee(trace, fleet, order=order))
+    return Comparison(len(trace), reports, bounds)
 
 
 def make_trace(settings: SimulationSettings) -> Trace:

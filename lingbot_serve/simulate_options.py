@@ -17,13 +17,21 @@ class PolicyName(str, Enum):
     BOTH = "both"
 
 
+class OrderName(str, Enum):
+    """In which order waiting clips are taken."""
+
+    FAIR = "fair"
+    FIFO = "fifo"
+
+
 TraceName = Annotated[
     str,
     typer.Option(
         "--trace",
         metavar="poisson|bursts|diurnal|FILE",
         help="Made up, or a file of JSON lines: arrival_s with gpu_s, or with num_frames, "
-        "height, width and num_steps; deadline_s if there is one.",
+        "height, width and num_steps; deadline_s, key, priority, predicted_gpu_s if there are any. "
+        "`jobs trace` writes such a file of a server's jobs.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Clips of a made-up trace.")]
@@ -59,6 +67,13 @@ NodeMtbf = Annotated[
 Policy = Annotated[
     PolicyName,
     typer.Option(help="The project's, Serve's default, or both.", rich_help_panel=POLICIES),
+]
+Order = Annotated[
+    OrderName,
+    typer.Option(
+        help="How waiting clips are taken: fair, as gateways do, or first come first served.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 DrainTarget = Annotated[
     float,

@@ -7,9 +7,11 @@ from enum import IntEnum
 
 import numpy as np
 
+from autoscaling.order import OrderSettings
 from autoscaling.policy import Signal
 from autoscaling.simulator.controllers import Controller, Observation
 from autoscaling.simulator.fleet import Fleet, Slot
+from autoscaling.simulator.ordered import OrderedQueue
 from autoscaling.simulator.queue import Load, Queue, WaitingClips, punctuality
 from autoscaling.simulator.trace import DAY_S, Floats, Trace
 
@@ -43,18 +45,22 @@ class FleetSettings:
     repair_s: float = 1800.0
 
     def __post_init__(self) -> None:
-        if self.gang_size < 1 or self.num_gpus < self.gang_size:
+        if self.node_gpus < 1 or (self.node_mtbf_s is not None and self.node_mtbf_s <= 0):
+            raise ValueError("node_gpus and node_mtbf_s must be positive")
+        if self.gang_size < 1 or self.max_gangs < 1:
             raise ValueError(f"no gang of {self.gang_size} fits onto {self.num_gpus} GPUs")
         if not 0 <= self.min_gangs <= self.max_gangs or not 0 <= self.warm_gangs <= self.max_gangs:
             raise ValueError(f"min_gangs and warm_gangs must lie in 0..{self.max_gangs}")
         if self.tick_s <= 0 or self.cold_start_s < 0 or self.repair_s < 0:
             raise ValueError("tick_s must be positive, cold_start_s and repair_s not negative")
-        if self.node_gpus < 1 or (self.node_mtbf_s is not None and self.node_mtbf_s <= 0):
-            raise ValueError("node_gpus and node_mtbf_s must be positive")
 
     @property
     def max_gangs(self) -> int:
-        return self.num_gpus // self.gang_size
+        """Gangs that fit: no gang shares its nodes' left-over GPUs with another node."""
+        nodes, odd_gpus = divmod(self.num_gpus, self.node_gpus)
+        if self.gang_size > self.node_gpus:
+            return nodes // -(-self.gang_size // self.node_gpus)
+        return nodes * (self.node_gpus // self.gang_size) + odd_gpus // self.gang_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def simulate(
     controller: Controller,
     *,
     seed: int = 0,
-    queue: WaitingClips | None = None,
+    order: OrderSettings | None = None,
 ) -> Outcome:
     """Runs a trace to its last clip.
 
@@ -111,12 +117,16 @@ def simulate(
         settings: The machines.
         controller: Sets the number of gangs; used for one simulation only.
         seed: Of the nodes' losses, the only chance that is left.
-        queue: Of the trace's clips; first come first served without one.
+        order: How gateways claim waiting clips; None: first come first served.
 
     Raises:
         ValueError: A controller wants no gang while clips wait, for a whole day.
     """
-    queue = Queue(trace, settings.gang_size) if queue is None else queue
+    queue: WaitingClips = (
+        Queue(trace, settings.gang_size)
+        if order is None
+        else OrderedQueue(trace, order, settings.gang_size)
+    )
     return _Simulation(trace, settings, controller, seed, queue).run()
 
 
@@ -237,7 +247,8 @@ class _Simulation:
 
     def _observe(self) -> Observation:
         fleet = self._fleet
-        held_gpu_s = self._load().busy_s * self._settings.gang_size
+        load = self._load()
+        held_gpu_s = load.busy_s * self._settings.gang_size
         signal = Signal(
             now_s=self._now_s,
             running_gangs=fleet.num_running,
@@ -245,7 +256,7 @@ class _Simulation:
             busy_gangs=fleet.num_busy,
             work_gpu_s=held_gpu_s + self._queue.gpu_s,
             num_clips=fleet.num_busy + len(self._queue),
-            due=self._queue.most_pressing(self._now_s, held_gpu_s),
+            due=self._queue.most_pressing(load, held_gpu_s),
             min_gangs=self._settings.min_gangs,
             max_gangs=self._settings.max_gangs,
         )

@@ -42,7 +42,7 @@ class WaitingClips(Protocol):
 
     def put_back(self, job: int) -> None: ...
 
-    def most_pressing(self, now_s: float, ahead_gpu_s: float) -> tuple[Due, ...]: ...
+    def most_pressing(self, load: Load, ahead_gpu_s: float) -> tuple[Due, ...]: ...
 
 
 class Queue:
@@ -93,18 +93,18 @@ class Queue:
         self._returned.appendleft(job)
         self.gpu_s += self._work_gpu_s[job]
 
-    def most_pressing(self, now_s: float, ahead_gpu_s: float) -> tuple[Due, ...]:
+    def most_pressing(self, load: Load, ahead_gpu_s: float) -> tuple[Due, ...]:
         """What `autoscaling.report.most_pressing` makes of all that wait, over arrays.
 
         Args:
-            now_s: The present.
+            load: The present.
             ahead_gpu_s: Work on the gangs.
         """
         if self._start_by_s is None or not len(self):
             return ()
         returned = np.array(self._returned, dtype=np.int64)
         waiting = np.concatenate([returned, np.arange(self._next, self.num_arrived)])
-        start_in_s = self._start_by_s[waiting] - now_s
+        start_in_s = self._start_by_s[waiting] - load.now_s
         ahead = ahead_gpu_s + np.concatenate([[0.0], np.cumsum(self._gpu_s[waiting])[:-1]])
         return pressing(start_in_s, ahead)
 

@@ -98,7 +98,7 @@ def _share(part: int, whole: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What nobody can beat, see `Clairvoyant`; costs in GPU-hours."""
+    """What it is compared with, see `Clairvoyant`; costs in GPU-hours."""
 
     wait: Waits
     plan_gpu_hours: float

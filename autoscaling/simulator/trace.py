@@ -1,10 +1,8 @@
 """Traces: when clips arrive and what they cost."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +10,24 @@ import numpy.typing as npt
 from autoscaling.cost import CostModel, latent_tokens
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What decides about a clip's place beside its arrival and its deadline.
+
+    Args:
+        key: Whose it is.
+        priority: One of `autoscaling.order.PRIORITIES`.
+        predicted_s: Seconds on a gang as they were predicted when it came.
+    """
+
+    key: str
+    priority: str
+    predicted_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +38,13 @@ class Trace:
         arrival_s: When each arrives, never falling, [N].
         gpu_s: GPU-seconds that each takes on a gang, positive, [N].
         due_s: When each should be done, infinite where that does not matter, [N]; None: nowhere.
+        asked: Whose each is, [N]; None: all are one key's and predicted rightly.
     """
 
     arrival_s: Floats
     gpu_s: Floats
     due_s: Floats | None = None
+    asked: Sequence[Asked] | None = None
 
     def __post_init__(self) -> None:
         if self.arrival_s.shape != self.gpu_s.shape or self.arrival_s.ndim != 1:
@@ -41,6 +57,8 @@ class Trace:
             raise ValueError("arrivals must be sorted and not negative, costs positive")
         if self.due_s is not None and not (self.due_s > self.arrival_s).all():
             raise ValueError("each clip must be due after its arrival")
+        if self.asked is not None and len(self.asked) != len(self):
+            raise ValueError(f"{len(self)} clips, but {len(self.asked)} were asked for")
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -183,41 +201,3 @@ def _with_rate(num_jobs: int, lengths_s: Floats, rates: Floats, rng: np.random.G
     ends_s = np.concatenate([[0.0], np.cumsum(lengths_s)])
     expected = np.concatenate([[0.0], np.cumsum(lengths_s * rates)])
     return np.asarray(np.interp(unit, expected, ends_s))
-
-
-def read_trace(path: Path, gang_size: int, *, model: CostModel | None = None) -> Trace:
-    """A recorded trace: one JSON object a line, in any order.
-
-    Each has `arrival_s` and either `gpu_s` or all of `num_frames`, `height`, `width`, `num_steps`,
-    and may have `deadline_s`, counted from its arrival. Arrivals are shifted so that the first is
-    at 0.
-
-    Raises:
-        ValueError: A line cannot be read; it is named.
-    """
-    model = model or CostModel()
-    jobs: list[tuple[float, float, float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                jobs.append(_read_job(line, gang_size, model))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}:{number}: {error!r}") from error
-    if not jobs:
-        raise ValueError(f"{path} has no jobs")
-    jobs.sort()
-    arrivals, costs, deadlines = np.array(jobs, dtype=np.float64).T
-    arrivals = arrivals - arrivals[0]
-    due_s = arrivals + deadlines if np.isfinite(deadlines).any() else None
-    return Trace(arrivals, costs.copy(), due_s)
-
-
-def _read_job(line: str, gang_size: int, model: CostModel) -> tuple[float, float, float]:
-    job = json.loads(line)
-    arrival_s = float(job["arrival_s"])
-    deadline_s = float(job["deadline_s"]) if "deadline_s" in job else math.inf
-    if "gpu_s" in job:
-        return arrival_s, float(job["gpu_s"]), deadline_s
-    tokens = latent_tokens(int(job["num_frames"]), int(job["height"]), int(job["width"]))
-    gpu_s = model.clip_gpu_s(tokens, int(job["num_steps"]), gang_size)
-    return arrival_s, gpu_s, deadline_s

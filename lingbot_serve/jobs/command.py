@@ -4,6 +4,7 @@ import json as json_format
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -15,9 +16,13 @@ from lingbot_serve.exit_codes import EPILOG, errors_as_exit_codes
 from lingbot_serve.jobs import options
 from lingbot_serve.jobs.interrupt import cancel_or_detach
 from lingbot_serve.jobs.show import as_details, as_table
+from lingbot_serve.jobs.trace import jobs_database, num_left_out, read_jobs
+from lingbot_serve.keys import options as database
 from lingbot_serve.options import ApiKey
 
-app = typer.Typer(help="List, follow, cancel and fetch a server's jobs.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, follow, cancel, fetch and trace a server's jobs.", no_args_is_help=True
+)
 
 _SUFFIXES = {
     "video": ".mp4",
@@ -126,6 +131,26 @@ def save(
         client.job(job_id).save(path, variant=variant)
         written = {"id": job_id, "variant": variant, "path": str(path)}
         print(json_format.dumps(written) if json else path)
+
+
+@app.command(epilog=EPILOG)
+def trace(
+    config: database.Config = None,
+    database_url: database.DatabaseUrl = None,
+    database_url_file: database.DatabaseUrlFile = None,
+    gang_size: options.GangSize = 8,
+) -> None:
+    """Print the finished clips of a server's database as JSON lines for `simulate --trace`."""
+    with (
+        errors_as_exit_codes(),
+        jobs_database(config, database_url, database_url_file) as engine,
+    ):
+        num_clips = 0
+        for clip in read_jobs(engine, gang_size):
+            print(json_format.dumps(asdict(clip)))
+            num_clips += 1
+        left_out = num_left_out(engine)
+        _stderr().print(f"{num_clips} clips; {left_out} jobs without a timed clip are left out")
 
 
 def _print_events(job: Job, last_event_id: str) -> None:

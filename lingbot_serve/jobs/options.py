@@ -13,6 +13,9 @@ Url = Annotated[
         metavar="URL", envvar=BASE_URL_VARIABLE, help=f"The gateway; left out: {DEFAULT_BASE_URL}."
     ),
 ]
+GangSize = Annotated[
+    int, typer.Option(min=1, help="GPUs of a gang, for clips whose record does not say.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `generate` and `ls` print it.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or more.")]

@@ -140,7 +140,6 @@ def make_plan(demand: Demand, machines: Machines, times: ClipTimes) -> Plan:
     peak_per_s = gangs / times.denoise_s
     text, encoders, decoders = (max(1, math.ceil(peak_per_s * s / _UTILISATION)) for s in light_s)
     light_gpus = rate_per_s * sum(light_s) / _UTILISATION
-    nodes = math.ceil((gangs * machines.gang_size + light_gpus) / machines.node_gpus)
     common = (demand, machines, times, trace, light_gpus)
     settings = GangSettings(
         gpus_per_gang=machines.gang_size,
@@ -151,7 +150,7 @@ def make_plan(demand: Demand, machines: Machines, times: ClipTimes) -> Plan:
     return Plan(
         times=times,
         gangs=gangs,
-        nodes=nodes,
+        nodes=_nodes(gangs, light_gpus, machines),
         text_encoders=text,
         vae_encoders=encoders,
         vae_decoders=decoders,
@@ -159,6 +158,16 @@ def make_plan(demand: Demand, machines: Machines, times: ClipTimes) -> Plan:
         fixed=_operation(FixedController(gangs), gangs, *common),
         scaled=_operation(WorkController(settings), gangs, *common),
     )
+
+
+def _nodes(gangs: int, light_gpus: float, machines: Machines) -> int:
+    """Nodes for whole gangs, of which none takes what another node has left over; the encoders and
+    the decoder take it.
+    """
+    per_gang = math.ceil(machines.gang_size / machines.node_gpus)
+    nodes = math.ceil(gangs / max(1, machines.node_gpus // machines.gang_size)) * per_gang
+    left_over = nodes * machines.node_gpus - gangs * machines.gang_size
+    return nodes + max(0, math.ceil((light_gpus - left_over) / machines.node_gpus))
 
 
 def _trace(demand: Demand, machines: Machines, times: ClipTimes) -> Trace:
@@ -217,7 +226,7 @@ def _run(
         num_gpus=gangs * machines.gang_size,
         gang_size=machines.gang_size,
         cold_start_s=machines.cold_start_s,
-        node_gpus=machines.node_gpus,
+        node_gpus=machines.gang_size,  # so many gangs, whatever the nodes; none is lost here
         tick_s=_HOUR_S if warm else _TICK_S,
     )
     return simulate(trace, replace(fleet, warm_gangs=gangs if warm else 0), controller)

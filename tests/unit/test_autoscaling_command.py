@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
+from lingbot_serve.planning.rates import benchmark_folder
 
 SMALL = ["simulate", "--jobs", "500", "--gpus", "64"]
 ENVIRONMENT = {"TERMINAL_WIDTH": "200", "COLUMNS": "200"}
@@ -21,7 +22,7 @@ def output(*flags: str) -> str:
 
 @pytest.mark.parametrize("trace", ["poisson", "bursts", "diurnal"])
 def test_json_holds_both_policies_and_the_bounds(trace):
-    report = json.loads(output("--trace", trace, "--json", "--seed", "5"))
+    report = json.loads(output("--trace", trace, "--json", "--seed", "5", "--order", "fifo"))
     assert report["num_jobs"] == 500
     assert report["settings"]["seed"] == 5
     assert set(report["reports"]) == {"work", "requests"}
@@ -38,6 +39,17 @@ def test_seed_decides():
     assert output("--json") != output("--json", "--seed", "1")
 
 
+def test_clips_are_taken_as_gateways_take_them():
+    fair, fifo = (
+        json.loads(output("--json", "--load", "0.6", *order)) for order in ([], ["--order", "fifo"])
+    )
+    assert (fair["settings"]["order"], fifo["settings"]["order"]) == ("fair", "fifo")
+    for policy in ("work", "requests"):
+        served, before = fair["reports"][policy], fifo["reports"][policy]
+        assert served["wait"]["mean_s"] < 0.8 * before["wait"]["mean_s"]
+        assert served["deadline_hits"] > before["deadline_hits"]
+
+
 def test_table_shows_the_chosen_policy():
     text = output("--policy", "work", "--node-mtbf", "50")
     assert "work" in text
@@ -49,6 +61,18 @@ def test_file_is_replayed(tmp_path):
     file = tmp_path / "trace.jsonl"
     file.write_text('{"arrival_s": 0, "gpu_s": 800}\n{"arrival_s": 9, "gpu_s": 800}\n')
     assert json.loads(output("--trace", str(file), "--json"))["num_jobs"] == 2
+
+
+@pytest.mark.parametrize("name", ["order_trace.jsonl"])
+def test_recorded_traces_are_replayed(name):
+    file = benchmark_folder() / name
+    machines = ["--gpus", "6", "--gang-size", "1", "--cold-start", "6"]
+    report = json.loads(output("--trace", str(file), "--json", *machines))
+    clips = [json.loads(line) for line in file.read_text().splitlines()]
+    assert report["num_jobs"] == len(clips) > 80
+    assert report["bounds"]["least_gpu_hours"] == pytest.approx(
+        sum(clip["gpu_s"] for clip in clips) / 3600
+    )
 
 
 @pytest.mark.parametrize(

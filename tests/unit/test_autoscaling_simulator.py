@@ -20,15 +20,16 @@ from autoscaling.simulator.controllers import (
 from autoscaling.simulator.engine import FleetSettings, Outcome, simulate
 from autoscaling.simulator.fleet import Fleet, Slot
 from autoscaling.simulator.queue import Load, Queue
+from autoscaling.simulator.recorded import read_trace
 from autoscaling.simulator.report import summarise
 from autoscaling.simulator.trace import (
     DAY_S,
+    Asked,
     Trace,
     burst_arrivals,
     diurnal_arrivals,
     draw_costs,
     poisson_arrivals,
-    read_trace,
 )
 
 FLEET = FleetSettings(num_gpus=128)
@@ -140,7 +141,7 @@ def test_the_queue_reports_what_the_ledger_would():
     finite = np.isfinite(start_in_s)
     each = [Due(s, a) for s, a in zip(start_in_s[finite], ahead[finite], strict=True)]
     expected = [(due.start_in_s, pytest.approx(due.ahead_gpu_s)) for due in most_pressing(each)]
-    found = queue.most_pressing(50.0, 500.0)
+    found = queue.most_pressing(Load(50.0, 0.0, 1), 500.0)
     assert [(due.start_in_s, due.ahead_gpu_s) for due in found] == expected
 
 
@@ -297,6 +298,16 @@ def test_recorded_trace(tmp_path):
     assert trace.gpu_s.tolist() == [clip_gpu_s, 500.0]
 
 
+def test_recorded_trace_says_whose_clips_they_are(tmp_path):
+    file = tmp_path / "trace.jsonl"
+    rival = {"arrival_s": 3.0, "gpu_s": 80.0, "key": "1", "priority": "high"}
+    mine = {"arrival_s": 2.0, "gpu_s": 80.0, "predicted_gpu_s": 160.0, "deadline_s": None}
+    file.write_text(json.dumps(rival) + "\n" + json.dumps({**mine, "wait_s": 5}))
+    trace = read_trace(file, 8)
+    assert trace.asked == (Asked("", "normal", 20.0), Asked("1", "high", 10.0))
+    assert trace.due_s is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -304,6 +315,7 @@ def test_recorded_trace(tmp_path):
         ('{"arrival_s": 1, "gpu_s": 1}\n{', ":2:"),
         ('{"gpu_s": 1}', "arrival_s"),
         ('{"arrival_s": 1, "num_frames": 81}', "height"),
+        ('{"arrival_s": 1, "gpu_s": 1, "priority": "urgent"}', "urgent"),
         ('{"arrival_s": 1, "gpu_s": -1}', "costs positive"),
         ('{"arrival_s": 1, "gpu_s": NaN}', "finite"),
         ("[1, 2]", ":1:"),
@@ -323,6 +335,15 @@ def test_wrong_trace_is_refused(tmp_path, text, message):
 def test_impossible_machines_are_refused(wrong):
     with pytest.raises(ValueError):
         replace(FLEET, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "gang_size", "node_gpus", "gangs"),
+    [(64, 8, 8, 8), (64, 3, 8, 16), (12, 3, 8, 3), (64, 16, 8, 4), (64, 12, 8, 4), (4, 1, 8, 4)],
+)
+def test_no_gang_shares_a_node_s_left_over_gpus(num_gpus, gang_size, node_gpus, gangs):
+    fleet = FleetSettings(num_gpus=num_gpus, gang_size=gang_size, node_gpus=node_gpus)
+    assert fleet.max_gangs == gangs
 
 
 def test_clips_wait_less_for_no_more_gpu_hours():

@@ -15,10 +15,12 @@ from autoscaling.order import (
     place,
     starts,
 )
+from autoscaling.simulator.by_tag import ClipsByTag
 from autoscaling.simulator.controllers import FixedController
 from autoscaling.simulator.engine import FleetSettings, Outcome, simulate
-from autoscaling.simulator.ordered import Asked, OrderedQueue
-from autoscaling.simulator.trace import Trace
+from autoscaling.simulator.ordered import OrderedQueue
+from autoscaling.simulator.queue import Load
+from autoscaling.simulator.trace import Asked, Trace
 
 SETTINGS = OrderSettings()
 
@@ -37,11 +39,10 @@ def run(
         np.zeros(len(clips)) if arrival_s is None else np.array(arrival_s),
         work_s,
         None if due_s is None else np.array(due_s),
+        [Asked(key, priority, seconds) for key, priority, seconds in clips],
     )
-    asked = [Asked(key, priority, seconds) for key, priority, seconds in clips]
     fleet = FleetSettings(num_gpus=gangs, gang_size=1, node_gpus=1, warm_gangs=gangs)
-    queue = OrderedQueue(trace, asked, settings, 1)
-    return simulate(trace, fleet, FixedController(gangs), queue=queue)
+    return simulate(trace, fleet, FixedController(gangs), order=settings)
 
 
 def waiting(number: int, start: float, seconds: float, due_at_s: float | None = None) -> Waiting:
@@ -124,6 +125,108 @@ def test_a_flow_starts_where_its_last_clip_ended_or_where_the_queue_is() -> None
 
     assert (start(None), start(4.0), start(14.0)) == (10.0, 10.0, 14.0)
     assert end_of(10.0, 2.0, "high") < end_of(10.0, 2.0, NORMAL) < end_of(10.0, 2.0, "low")
+
+
+def test_the_simulated_queue_takes_what_the_whole_order_names_next() -> None:
+    """Its short cuts over arrays change nothing: as many times as chance finds a difference."""
+    rng = np.random.default_rng(11)
+    num_clips = 400
+    arrival_s = np.sort(rng.uniform(0, 200, num_clips))
+    work_s = rng.choice([1.0, 2.0, 8.0], num_clips)
+    due_s = arrival_s + work_s + rng.choice([4.0, 40.0, math.inf], num_clips)
+    keys, priorities = rng.choice(["a", "b"], num_clips), rng.choice(["low", "high"], num_clips)
+    asked = [Asked(*each) for each in zip(keys, priorities, work_s.tolist(), strict=True)]
+    queue = OrderedQueue(Trace(arrival_s, work_s, due_s, asked), SETTINGS, 1)
+    expected, moved = PlainQueue(asked, due_s), 0
+    taken: list[int] = []
+    while queue or queue.num_arrived < num_clips:
+        load = Load(float(arrival_s[min(queue.num_arrived, num_clips - 1)]), rng.uniform(0, 20), 3)
+        if queue.num_arrived < num_clips and rng.random() < 0.6:
+            expected.arrive(queue.num_arrived, load)
+            queue.arrive(load)
+        elif queue:
+            moved += expected.moves_some(load)
+            taken.append(queue.take(load))
+            assert taken[-1] == expected.take(load)
+        if taken and rng.random() < 0.05:
+            expected.put_back(taken[-1])
+            queue.put_back(taken.pop())
+    assert len(set(taken)) == num_clips
+    assert moved > 20
+
+
+class PlainQueue:
+    """The order as it is defined: all of it, each time."""
+
+    def __init__(self, asked: list[Asked], due_s: np.ndarray) -> None:
+        self._asked, self._due_s = asked, due_s
+        self._clips: dict[int, Waiting] = {}
+        self._waiting: list[Waiting] = []
+        self._handed_over: list[Waiting] = []
+        self._ends: dict[tuple[str, str], float] = {}
+        self._served = 0.0
+
+    def arrive(self, number: int, load: Load) -> None:
+        asked, first = self._asked[number], self._by_tag()
+        flow = asked.key, asked.priority
+        tags = place(
+            served=first[0].tags.start if first else self._served,
+            flow_end=self._ends.get(flow),
+            predicted_s=asked.predicted_s,
+            priority=asked.priority,
+            settings=SETTINGS,
+        )
+        self._ends[flow] = end_of(tags.start, asked.predicted_s, asked.priority)
+        due_at_s = float(self._due_s[number]) if math.isfinite(self._due_s[number]) else None
+        clip = Waiting(number, tags, asked.predicted_s, asked.priority, due_at_s)
+        self._clips[number] = clip
+        self._waiting.append(clip)
+        self._hand_over(load)
+
+    def take(self, load: Load) -> int:
+        self._hand_over(load)
+        clip = self._handed_over.pop(0)
+        self._hand_over(load)
+        return clip.number
+
+    def put_back(self, number: int) -> None:
+        self._waiting.append(self._clips[number])
+
+    def moves_some(self, load: Load) -> bool:
+        return self._ordered(load) != self._by_tag()
+
+    def _by_tag(self) -> list[Waiting]:
+        return sorted(self._waiting, key=lambda clip: (clip.tags.order, clip.number))
+
+    def _ordered(self, load: Load) -> list[Waiting]:
+        handed_s = sum(clip.predicted_s for clip in self._handed_over)
+        return in_order(
+            self._by_tag()[: SETTINGS.window],
+            now_s=load.now_s,
+            busy_s=load.busy_s + handed_s,
+            gangs=load.gangs,
+            settings=SETTINGS,
+        )
+
+    def _hand_over(self, load: Load) -> None:
+        free = load.gangs + 2 - len(self._handed_over)
+        for clip in self._ordered(load)[: max(0, free)]:
+            self._waiting.remove(clip)
+            self._handed_over.append(clip)
+            self._served = max(self._served, clip.tags.start)
+
+
+def test_clips_are_kept_by_tag_however_they_come_and_go() -> None:
+    rng = np.random.default_rng(3)
+    kept, clips = ClipsByTag(), []
+    for number in range(5000):
+        clips.append((float(rng.integers(0, 50)), number))
+        kept.add(*clips[-1])
+        if rng.random() < 0.6:
+            clips.sort()
+            kept.remove(*clips.pop(int(rng.integers(0, len(clips)))))
+    assert kept.numbers.tolist() == [number for _, number in sorted(clips)]
+    assert len(kept) == len(clips)
 
 
 def test_gangs_take_clips_as_they_become_free() -> None:

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from autoscaling.cost import CostModel
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
-from lingbot_serve.planning.rates import ClipSize, benchmark_folder, clip_times
+from lingbot_serve.planning.plan import Demand, Machines, make_plan
+from lingbot_serve.planning.rates import ClipSize, ClipTimes, benchmark_folder, clip_times
 from model.errors import ConfigurationError
 
 CLIP = ClipSize(width=832, height=480, num_frames=81, num_steps=70)
@@ -63,6 +64,23 @@ def test_without_an_slo_the_queue_just_does_not_grow(tmp_path: Path) -> None:
     answer = plan(tmp_path, "300")
     assert answer["gangs"] == math.floor(300 / 3600 * answer["times"]["denoise_s"]) + 1
     assert answer["fixed"]["hits"] is None
+
+
+@pytest.mark.parametrize(
+    ("gang_size", "decode_s", "nodes"),
+    # Three gangs on nodes of 8 GPUs; decoding for 504 s keeps 20 GPUs busy.
+    [(8, 0.1, 4), (4, 0.1, 2), (3, 0.1, 2), (5, 0.1, 3), (12, 0.1, 6), (5, 504.0, 5)],
+)
+def test_a_gang_takes_no_left_over_gpus_of_several_nodes(
+    gang_size: int, decode_s: float, nodes: int
+) -> None:
+    takes = ClipTimes(1.0, 75.0, 0.0, decode_s, 0.0, "a test")
+    machines = Machines(gang_size=gang_size, node_gpus=8, cold_start_s=120.0, price=1.0)
+    demand = Demand(
+        jobs_per_hour=100, clip=CLIP, slo_s=None, share=0.95, arrivals="poisson", seed=0
+    )
+    planned = make_plan(demand, machines, takes)
+    assert (planned.gangs, planned.nodes) == (3, nodes)
 
 
 def test_tables_name_where_the_step_time_is_from() -> None:
