@@ -21,9 +21,9 @@ from lingbot_serve.bench.dit_cases import (
     ModelSize,
     all_cases,
 )
-from lingbot_serve.bench.options import Compile, Device, Dtype
+from lingbot_serve.bench.options import Device, Dtype, Switch
 from lingbot_serve.bench.records import DitRow, E2eRow, LoadRow, Row, VaeRow, add_rows, read_rows
-from lingbot_serve.bench.report import generate
+from lingbot_serve.bench.report import BENCHMARKS, generate, merge_rows
 from lingbot_serve.bench.tables import dit_table, e2e_table, load_table, vae_table
 from lingbot_serve.exit_codes import EPILOG, ExitCode, errors_as_exit_codes
 from lingbot_serve.settings import ServerFlags, read_settings
@@ -41,6 +41,7 @@ app = typer.Typer(help="Measure the models, the gang and the whole service.", no
 def dit(
     clip: options.Clips,
     gpus: options.Gpus,
+    cfg_parallel: options.CfgParallels,
     attention: options.Attentions,
     sharding: options.Shardings,
     compiled: options.Compiles,
@@ -53,7 +54,6 @@ def dit(
     profile: options.Profile = True,
     silence: options.Silence = True,
     compile_cache: options.CompileCache = None,
-    second_start: options.SecondStart = False,
     json: options.Json = None,
     commit: options.Commit = None,
 ) -> None:
@@ -61,9 +61,10 @@ def dit(
     with errors_as_exit_codes(), _folder(compile_cache) as cache:
         cases = all_cases(
             gpus=gpus,
+            cfg_parallel=[each is Switch.ON for each in cfg_parallel],
             attention=attention,
             sharding=sharding,
-            compiled=[each is Compile.ON for each in compiled],
+            compiled=[each is Switch.ON for each in compiled],
             clips=[Clip.parse(text) for text in clip],
         )
         settings = DitSettings(
@@ -79,7 +80,7 @@ def dit(
             silence=silence,
             compile_cache=str(cache),
         )
-        failed = _run_dit(cases, settings, second_start=second_start, json=json, commit=commit)
+        failed = _run_dit(cases, settings, json=json, commit=commit)
     if failed:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -110,7 +111,7 @@ def vae(
             device=device.value,
             directions=tuple(each.value for each in direction),
             dtypes=tuple(each.value for each in dtype),
-            compiled=tuple(each is Compile.ON for each in compiled),
+            compiled=tuple(each is Switch.ON for each in compiled),
             clips=tuple(Clip.parse(text) for text in clip),
             repeats=repeats,
         )
@@ -157,6 +158,7 @@ def e2e(
     warm_steps: options.WarmSteps = 2,
     repeats: options.Repeats = 3,
     compile_cache: options.CompileCache = None,
+    second_start: options.SecondStart = False,
     json: options.Json = None,
     dit_json: options.DitJson = None,
     commit: options.Commit = None,
@@ -167,6 +169,7 @@ def e2e(
     from lingbot_serve.bench.e2e import E2eSettings, run_e2e
     from lingbot_serve.bench.machine import origin
 
+    rows: list[E2eRow] = []
     flags = ServerFlags(config=config, checkpoint=checkpoint, gang_size=gang_size)
     with errors_as_exit_codes(), _folder(compile_cache) as cache:
         device = read_settings(flags).pipeline.denoiser.gang.device
@@ -178,13 +181,20 @@ def e2e(
             repeats=repeats,
             compile_cache=str(cache),
             forwards=tuple(read_rows(dit_json, DitRow) if dit_json else ()),
+            second_start=second_start,
         )
         machine = origin(torch.device(device), commit)
-        row, forward = run_e2e(settings, machine, _progress())
-        if json is not None:
-            add_rows(json, [row], E2eRow)
-    _show(dit_table([forward]))
-    _show(e2e_table([row]))
+        run_e2e(settings, machine, _progress(), _keeper(rows, json))
+    _show(e2e_table(rows))
+
+
+@app.command(epilog=EPILOG)
+def merge(folder: options.RowFolders, root: options.Root = Path()) -> None:
+    """Take rows that were measured elsewhere over into docs/benchmarks."""
+    with errors_as_exit_codes():
+        for source in folder:
+            for name in merge_rows(source, root / BENCHMARKS):
+                print(source / name)
 
 
 @app.command(epilog=EPILOG)
@@ -209,7 +219,6 @@ def _run_dit(
     cases: list[DitCase],
     settings: DitSettings,
     *,
-    second_start: bool,
     json: Path | None,
     commit: str | None,
 ) -> list[DitCase]:
@@ -231,7 +240,6 @@ def _run_dit(
         cases,
         settings,
         origin(torch.device(settings.device), commit),
-        second_start=second_start,
         on_row=_keeper(rows, json),
         on_failure=report,
     )
@@ -240,10 +248,10 @@ def _run_dit(
 
 
 def _keeper(rows: list[Row], json: Path | None) -> Callable[[Row], None]:
-    """Collects rows, and writes each down at once: a later case may end the process."""
+    """Collects the newest row of each case, and writes it down: a later one may end the process."""
 
     def keep(row: Row) -> None:
-        rows.append(row)
+        rows[:] = [*(other for other in rows if other.key != row.key), row]
         if json is not None:
             add_rows(json, [row], type(row))
 

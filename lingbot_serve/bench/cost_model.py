@@ -119,18 +119,24 @@ def row_work(row: DitRow) -> Work:
 
 
 def fitted_rows(rows: Iterable[DitRow], *, gpu: str) -> list[DitRow]:
-    """Rows of one GPU type that are comparable: published sizes, compiled, whole weights, and the
-    attention kernel that is the fastest on one GPU."""
+    """Rows of one GPU type that are comparable: published sizes, compiled, whole weights, all ranks
+    one Ulysses group, the attention kernel that is the fastest on one GPU, and of the same case
+    with one expert held and with both the latter."""
     candidates = [
         row
-        for row in rows
-        if row.gpu == gpu and row.model == "base-cam" and row.compile and row.sharding == "none"
+        for row in sorted(rows, key=lambda row: row.experts)
+        if row.gpu == gpu
+        and row.model == "base-cam"
+        and row.compile
+        and row.sharding == "none"
+        and not row.cfg_parallel
     ]
     alone = [row for row in candidates if row.gpus == 1]
     if not alone:
         return []
     best = max(alone, key=lambda row: row.tflops).attention
-    return [row for row in candidates if row.attention == best]
+    chosen = {(row.gpus, row.size, row.frames): row for row in candidates if row.attention == best}
+    return list(chosen.values())
 
 
 def fit(rows: Sequence[DitRow], sharded: Iterable[DitRow] = ()) -> ForwardModel:

@@ -1,8 +1,7 @@
 """Starts the ranks of `bench dit`, gang size by gang size, and makes rows of what they report."""
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +15,9 @@ from lingbot_serve.bench.records import DitRow, Origin
 
 OnRow = Callable[[DitRow], None]
 OnFailure = Callable[[DitCase, str], None]
+OnResults = Callable[[Mapping[DitCase, Measurement]], None]
+
+_POLL_S = 1.0
 
 
 def run_dit(
@@ -23,11 +25,10 @@ def run_dit(
     settings: DitSettings,
     origin: Origin,
     *,
-    second_start: bool,
     on_row: OnRow,
     on_failure: OnFailure,
 ) -> None:
-    """Measures cases and hands each row over as soon as its gang is done.
+    """Measures cases and hands each row over as soon as it is there.
 
     A case that breaks its ranks (out of memory, say) is reported, and the rest goes on in new
     processes.
@@ -36,28 +37,50 @@ def run_dit(
         cases: Ordered as `all_cases` does.
         settings: How they are measured.
         origin: What every row says of the machine.
-        second_start: Start every gang once more and time how it comes up with a warm cache.
-        on_row: Called with each result.
+        on_row: Called with each result, and again where a later case of the same gang has seen a
+            higher matmul rate.
         on_failure: Called with each case that failed, and why.
 
     Raises:
         ConfigurationError: There are fewer GPUs than a gang needs.
     """
-    for size, members in gangs(cases):
+    for members in gangs(cases):
+        size, _ = members[0].gang
         check_gpus(size, settings.device)
         own_cache = replace(settings, compile_cache=f"{settings.compile_cache}/{size}")
         is_cold = not any(Path(own_cache.compile_cache).glob("*"))
-        measured = _measure(members, own_cache, on_failure)
-        again = list(measured) if second_start else []
-        started = _measure(again, own_cache, on_failure, start_only=True)
-        rates = [max(m.matmul_tflops, m.start_matmul_tflops) for m in measured.values()]
-        for case, measurement in measured.items():
-            row = make_row(case, measurement, settings, origin, max(rates))
-            if case.compiled and is_cold and case.build == members[0].build:
-                row = replace(row, compile_cold_s=_extra_s(measurement, measurement.seconds))
-            if case in started:
-                row = _with_warm_start(row, started[case], first=case == members[0])
-            on_row(row)
+        rows = _GangRows(own_cache, origin, members[0].build if is_cold else None, on_row)
+        _measure(members, own_cache, rows.add, on_failure)
+
+
+class _GangRows:
+    """What the cases of one gang come to, told anew with each of them.
+
+    Args:
+        settings: How they are measured.
+        origin: What every row says of the machine.
+        cold_build: Whose compilations find an empty cache; None: nobody's.
+        on_row: Called with each row.
+    """
+
+    def __init__(
+        self, settings: DitSettings, origin: Origin, cold_build: object, on_row: OnRow
+    ) -> None:
+        self._settings = settings
+        self._origin = origin
+        self._cold_build = cold_build
+        self._on_row = on_row
+        self._measured: dict[DitCase, Measurement] = {}
+
+    def add(self, results: Mapping[DitCase, Measurement]) -> None:
+        """Tells of these and of all earlier ones, whose ratio is to the best rate of all."""
+        self._measured.update(results)
+        best = max(max(m.matmul_tflops, m.start_matmul_tflops) for m in self._measured.values())
+        for case, measured in self._measured.items():
+            row = make_row(case, measured, self._settings, self._origin, best)
+            is_cold = case.compiled and case.build == self._cold_build
+            on_cold = replace(row, compile_cold_s=round(measured.compile_s, 2))
+            self._on_row(on_cold if is_cold else row)
 
 
 def make_row(
@@ -83,10 +106,12 @@ def make_row(
         **asdict(origin),
         model=settings.model,
         gpus=case.gpus,
+        cfg_parallel=case.cfg_parallel,
         size=case.clip.size,
         frames=case.clip.frames,
         attention=measured.attention,
         sharding=measured.sharding,
+        experts=settings.experts,
         compile=case.compiled,
         dtype=settings.dtype,
         seconds=round(measured.seconds, 5),
@@ -104,48 +129,40 @@ def make_row(
     )
 
 
-def _with_warm_start(row: DitRow, started: Measurement, *, first: bool) -> DitRow:
-    """Adds how a new process with a warm compile cache came up; its first case is its start."""
-    start_s = round(started.start_s - started.load_s, 2) if first else None
-    return replace(row, compile_warm_s=_extra_s(started, row.seconds), warm_start_s=start_s)
-
-
-def _extra_s(measured: Measurement, steady_s: float) -> float:
-    return round(max(0.0, measured.first_s - steady_s), 2)
-
-
 def _measure(
-    cases: list[DitCase], settings: DitSettings, on_failure: OnFailure, *, start_only: bool = False
-) -> dict[DitCase, Measurement]:
-    """All cases of one gang size, in as few generations of processes as failures allow."""
-    measured: dict[DitCase, Measurement] = {}
+    cases: list[DitCase], settings: DitSettings, on_results: OnResults, on_failure: OnFailure
+) -> None:
+    """All cases of one gang, in as few generations of processes as failures allow."""
     while cases:
-        results, problem = _run_gang(cases, settings, start_only=start_only)
-        measured |= results
-        cases = [case for case in cases if case not in results]
+        done, problem = _run_gang(cases, settings, on_results)
+        cases = [case for case in cases if case not in done]
         if problem is not None and cases:
             on_failure(cases.pop(0), problem)
-    return measured
 
 
 def _run_gang(
-    cases: list[DitCase], settings: DitSettings, *, start_only: bool
-) -> tuple[dict[DitCase, Measurement], str | None]:
-    """One generation of processes: its results, and what ended it early."""
+    cases: list[DitCase], settings: DitSettings, on_results: OnResults
+) -> tuple[set[DitCase], str | None]:
+    """One generation of processes: the cases that it measured, and what ended it early."""
     with tempfile.TemporaryDirectory(prefix="lingbot-bench-") as folder:
-        work = RankWork(
-            cases=tuple(cases),
-            settings=settings,
-            folder=folder,
-            started=time.time(),
-            start_only=start_only,
-        )
+        work = RankWork(cases=tuple(cases), settings=settings, folder=folder)
+        done: set[DitCase] = set()
+
+        def look() -> None:
+            results = read_results(Path(folder) / "results.jsonl", cases)
+            if news := {case: results[case] for case in results if case not in done}:
+                done.update(news)
+                on_results(news)
+
         problem = None
+        ranks = start_processes(run_rank, (work,), cases[0].gpus, join=False, start_method="spawn")
         try:
-            start_processes(run_rank, args=(work,), nprocs=cases[0].gpus, start_method="spawn")
+            while not ranks.join(timeout=_POLL_S):
+                look()
         except ProcessException as error:
             problem = str(error).strip().rpartition("\n")[2]
-        return read_results(Path(folder) / "results.jsonl", cases), problem
+        look()
+        return done, problem
 
 
 def _rounded(seconds: float | None) -> float | None:

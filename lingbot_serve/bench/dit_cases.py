@@ -44,6 +44,7 @@ class DitCase:
 
     Args:
         gpus: Ranks, which share the clip's tokens.
+        cfg_parallel: Whether each half of them works on one prompt.
         attention: Kernel.
         sharding: Of the weights.
         compiled: Whether the blocks go through torch.compile.
@@ -51,21 +52,26 @@ class DitCase:
     """
 
     gpus: int
+    cfg_parallel: bool
     attention: Attention
     sharding: WeightSharding
     compiled: bool
     clip: Clip
 
     @property
-    def build(self) -> tuple[int, bool, str, str]:
+    def gang(self) -> tuple[int, bool]:
+        """Cases of one gang run in the same processes."""
+        return self.gpus, self.cfg_parallel
+
+    @property
+    def build(self) -> tuple[int, bool, bool, str, str]:
         """Cases of one build run on the same weights."""
-        return self.gpus, not self.compiled, self.sharding.value, self.attention.value
+        return *self.gang, not self.compiled, self.sharding.value, self.attention.value
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compiled else "eager"
-        return (
-            f"{self.clip} on {self.gpus}, {self.attention.value}, {self.sharding.value}, {compiled}"
-        )
+        gang = f"{self.gpus} in two halves" if self.cfg_parallel else f"{self.gpus}"
+        return f"{self.clip} on {gang}, {self.attention.value}, {self.sharding.value}, {compiled}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +81,19 @@ class Measurement:
     Args:
         attention: The kernel that ran.
         sharding: What was done with the weights.
-        matmul_tflops: Of this rank, just after the case.
+        matmul_tflops: Of this rank, just after the forwards.
+        compile_s: What the first run took longer than later ones.
         start_matmul_tflops: Before the first case.
-        first_s: The first forward, compilation included.
-        start_s: From the start of the processes until the first forward was done.
-        load_s: Of that, making the weights.
     """
 
     attention: str
     sharding: str
     seconds: float
     matmul_tflops: float
-    start_matmul_tflops: float
     peak_gib: float
     kept_modulations: float
-    first_s: float
-    start_s: float
-    load_s: float
+    compile_s: float
+    start_matmul_tflops: float = 0.0
     kernel_shares: Mapping[str, float] = field(default_factory=dict)
     pair_seconds: float | None = None
     silent_seconds: float | None = None
@@ -134,21 +136,22 @@ class DitSettings:
 def all_cases(
     *,
     gpus: Iterable[int],
+    cfg_parallel: Iterable[bool],
     attention: Iterable[Attention],
     sharding: Iterable[WeightSharding],
     compiled: Iterable[bool],
     clips: Iterable[Clip],
 ) -> list[DitCase]:
-    """Every combination that means something; one rank has nobody to shard over."""
+    """Every combination that means something: one rank has nobody to share with."""
     cases = [
-        DitCase(gpus=p, attention=a, sharding=s, compiled=c, clip=clip)
-        for p, c, s, a, clip in product(gpus, compiled, sharding, attention, clips)
-        if p > 1 or s is WeightSharding.NONE
+        DitCase(gpus=p, cfg_parallel=g, attention=a, sharding=s, compiled=c, clip=clip)
+        for p, g, c, s, a, clip in product(gpus, cfg_parallel, compiled, sharding, attention, clips)
+        if (p > 1 or s is WeightSharding.NONE) and not (g and p % 2)
     ]
     return sorted(cases, key=lambda case: case.build)
 
 
-def gangs(cases: Iterable[DitCase]) -> Iterator[tuple[int, list[DitCase]]]:
-    """Cases by the number of ranks, which share their processes."""
-    for size, members in groupby(cases, key=lambda case: case.gpus):
-        yield size, list(members)
+def gangs(cases: Iterable[DitCase]) -> Iterator[list[DitCase]]:
+    """Cases by their gang, whose processes they share."""
+    for _, members in groupby(cases, key=lambda case: case.gang):
+        yield list(members)

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from lingbot_serve.bench.dit_cases import DitCase, DitSettings, Measurement
 from lingbot_serve.bench.kernels import kernel_shares
-from lingbot_serve.bench.random_experts import RandomExperts, SilenceableMesh, random_experts
+from lingbot_serve.bench.random_experts import (
+    RandomExperts,
+    SilenceableMesh,
+    forget_earlier,
+    random_experts,
+)
 from lingbot_serve.bench.ranks import join_ranks, slowest
 from lingbot_serve.bench.timing import matmul_tflops, peak_gib, reset_peak, synchronise
 from model.block import ClipCondition
@@ -34,27 +39,28 @@ class RankWork:
     """What every rank is told.
 
     Args:
-        cases: Of one gang size; those of one build in a row.
+        cases: Of one gang; those of one build in a row.
         settings: How they are measured.
         folder: Where ranks meet and rank 0 writes `results.jsonl`.
-        started: `time.time()` when the processes were started.
-        start_only: Measure the first forward of each case and nothing else.
     """
 
     cases: tuple[DitCase, ...]
     settings: DitSettings
     folder: str
-    started: float
-    start_only: bool
 
 
 def run_rank(rank: int, work: RankWork) -> None:
     """Measures all cases together with the other ranks."""
-    settings, size = work.settings, work.cases[0].gpus
+    settings, (size, cfg_parallel) = work.settings, work.cases[0].gang
     for variable in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         os.environ[variable] = settings.compile_cache
     device = join_ranks(rank, size, settings.device, Path(work.folder))
-    mesh = SilenceableMesh.create(world_size=size, ulysses_degree=size, device_type=settings.device)
+    mesh = SilenceableMesh.create(
+        world_size=size,
+        ulysses_degree=size // 2 if cfg_parallel else size,
+        device_type=settings.device,
+        cfg_parallel=cfg_parallel,
+    )
     assert isinstance(mesh, SilenceableMesh)
     with torch.no_grad():
         for case, measurement in _measure_all(work, device, mesh):
@@ -66,43 +72,39 @@ def run_rank(rank: int, work: RankWork) -> None:
 def _measure_all(
     work: RankWork, device: torch.device, mesh: SilenceableMesh
 ) -> Iterator[tuple[DitCase, Measurement]]:
-    dtype = getattr(torch, work.settings.dtype)
-    rate = 0.0 if work.start_only else matmul_tflops(device, dtype)
+    rate = matmul_tflops(device, getattr(torch, work.settings.dtype))
     for _, cases in groupby(work.cases, key=lambda case: case.build):
-        yield from _measure_build(list(cases), work, device, mesh, rate)
+        for case, measured in _measure_build(list(cases), work.settings, device, mesh):
+            yield case, dataclasses.replace(measured, start_matmul_tflops=rate)
 
 
 def _measure_build(
-    cases: list[DitCase],
-    work: RankWork,
-    device: torch.device,
-    mesh: SilenceableMesh,
-    start_matmul_tflops: float,
+    cases: list[DitCase], settings: DitSettings, device: torch.device, mesh: SilenceableMesh
 ) -> Iterator[tuple[DitCase, Measurement]]:
-    begin_s = time.perf_counter()
-    experts = random_experts(cases[0], work.settings, device, mesh)
-    synchronise(device)
-    load_s = time.perf_counter() - begin_s
-    before = Before(work.started, load_s, start_matmul_tflops)
+    """A generator of its own, whose weights are gone before the next build's are drawn."""
+    experts = random_experts(cases[0], settings, device, mesh)
     for case in cases:
-        torch.compiler.reset()  # each clip size compiles as the first of its gang does
-        bench = CaseBench(case, work.settings, experts, device, mesh)
-        yield case, bench.measure(before, start_only=work.start_only)
+        # Each clip size compiles, and has memory to keep modulations, as the only one does.
+        forget_earlier(device)
+        yield case, CaseBench(case, settings, experts, device, mesh).measure()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Before:
-    """What came before a case.
+class Times:
+    """Medians, of the slowest rank.
 
     Args:
-        started: `time.time()` when the processes were started.
-        load_s: Making the weights, which the start contains.
-        matmul_tflops: Rate of this rank at the start.
+        seconds: As the gang works.
+        silent_seconds: Without communication; None where it was not asked for or there is none.
     """
 
-    started: float
-    load_s: float
-    matmul_tflops: float
+    seconds: float
+    silent_seconds: float | None
+
+    def halved(self) -> "Times":
+        """Of one of two forwards that run side by side."""
+        silent = None if self.silent_seconds is None else self.silent_seconds / 2
+        return Times(self.seconds / 2, silent)
 
 
 class CaseBench:
@@ -124,78 +126,63 @@ class CaseBench:
         device: torch.device,
         mesh: SilenceableMesh,
     ) -> None:
-        self._case = case
         self._settings = settings
         self._experts = experts
         self._dit = experts.dits[0]
         self._device = device
         self._mesh = mesh
+        self._guidance = mesh.guidance()
+        self._in_halves = case.cfg_parallel
         reset_peak(device)
-        self._latent, self._clip, self._prompts = self._inputs()
+        self._latent, self._clip, self._prompts = self._inputs(case)
 
-    def measure(self, before: Before, *, start_only: bool) -> Measurement:
-        """Times the forward, then what was asked for beside it.
-
-        Args:
-            before: What came before the case.
-            start_only: Time the first forward and nothing else.
-        """
-        first_s = self._slowest_s(self._forward)
-        start_s = time.time() - before.started
-        seconds = first_s if start_only else self._median_s(self._forward)
-        measured = Measurement(
+    def measure(self) -> Measurement:
+        """Times the forward, then what was asked for beside it."""
+        first_s = self._slowest_s(self._run)
+        run = self._median_times(self._run)
+        after_tflops = matmul_tflops(self._device, self._dtype)
+        forward, step = (run.halved(), run) if self._in_halves else (run, self._step_times())
+        return Measurement(
             attention=self._experts.attention.value,
             sharding=self._experts.sharding.value,
-            seconds=seconds,
-            matmul_tflops=0.0 if start_only else matmul_tflops(self._device, self._dtype),
-            start_matmul_tflops=before.matmul_tflops,
-            peak_gib=0.0,
-            kept_modulations=len(self._clip.modulations) / len(self._dit.blocks),
-            first_s=first_s,
-            start_s=start_s,
-            load_s=before.load_s,
-        )
-        return measured if start_only else self._with_details(measured)
-
-    def _with_details(self, measured: Measurement) -> Measurement:
-        pair_seconds = self._pair_s()
-        silent_seconds, silent_pair_seconds = self._silent_s()
-        return dataclasses.replace(
-            measured,
-            pair_seconds=pair_seconds,
+            seconds=forward.seconds,
+            silent_seconds=forward.silent_seconds,
+            pair_seconds=None if step is None else step.seconds,
+            silent_pair_seconds=None if step is None else step.silent_seconds,
+            matmul_tflops=after_tflops,
             peak_gib=slowest(peak_gib(self._device), self._device),
-            gather_s=self._gather_s(measured.seconds),
+            kept_modulations=len(self._clip.modulations) / len(self._dit.blocks),
+            compile_s=max(0.0, first_s - run.seconds),
+            gather_s=self._gather_s(run.seconds),
             kernel_shares=self._kernel_shares(),
-            silent_seconds=silent_seconds,
-            silent_pair_seconds=silent_pair_seconds,
         )
 
-    def _pair_s(self) -> float | None:
+    def _step_times(self) -> Times | None:
         if not self._settings.pair:
             return None
-        self._pair()  # to warm up: it takes more memory than the forward
-        return self._median_s(self._pair)
+        self._step()  # to warm up: it takes more memory than the forward
+        return self._median_times(self._step)
 
     def _kernel_shares(self) -> Mapping[str, float]:
-        return kernel_shares(self._forward, self._device) if self._settings.profile else {}
-
-    def _silent_s(self) -> tuple[float | None, float | None]:
-        if self._case.gpus == 1 or not self._settings.silence:
-            return None, None
-        self._mesh.silence(True)
-        pair_seconds = self._median_s(self._pair) if self._settings.pair else None
-        seconds = self._median_s(self._forward), pair_seconds
-        self._mesh.silence(False)
-        return seconds
+        return kernel_shares(self._run, self._device) if self._settings.profile else {}
 
     def _gather_s(self, steady_s: float) -> float | None:
         if self._experts.sharding is not Sharding.PER_EXPERT:
             return None
         release_weights(self._dit)
-        return max(0.0, self._slowest_s(self._forward) - steady_s)
+        return max(0.0, self._slowest_s(self._run) - steady_s)
 
-    def _median_s(self, run: Callable[[], object]) -> float:
-        return statistics.median(self._slowest_s(run) for _ in range(self._settings.repeats))
+    def _median_times(self, run: Callable[[], object]) -> Times:
+        """With and without communication in turn, so that both see a GPU of the same heat."""
+        silence = self._settings.silence and bool(self._mesh.sequences)
+        loud_s, silent_s = [], []
+        for _ in range(self._settings.repeats):
+            loud_s.append(self._slowest_s(run))
+            if silence:
+                self._mesh.silence(True)
+                silent_s.append(self._slowest_s(run))
+                self._mesh.silence(False)
+        return Times(statistics.median(loud_s), statistics.median(silent_s) if silence else None)
 
     def _slowest_s(self, run: Callable[[], object]) -> float:
         """What the slowest rank takes."""
@@ -206,22 +193,26 @@ class CaseBench:
         synchronise(self._device)
         return slowest(time.perf_counter() - begin_s, self._device)
 
+    def _run(self) -> object:
+        """A forward, or where two halves of a gang have none for one prompt, a step."""
+        return self._step() if self._in_halves else self._forward()
+
     def _forward(self) -> object:
         timestep = torch.tensor(_TIMESTEP, device=self._device)
         return self._dit(self._latent, timestep, self._clip, self._prompts[0])
 
-    def _pair(self) -> object:
+    def _step(self) -> object:
         timestep = torch.tensor(_TIMESTEP, device=self._device)
-        return self._dit.predict(self._latent, timestep, self._clip, self._prompts)
+        return self._guidance.flows(self._dit, self._latent, timestep, self._clip, self._prompts)
 
     @property
     def _dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self._settings.dtype)
         return dtype
 
-    def _inputs(self) -> tuple[Tensor, ClipCondition, list[tuple[BlockPrompt, ...]]]:
+    def _inputs(self, case: DitCase) -> tuple[Tensor, ClipCondition, list[tuple[BlockPrompt, ...]]]:
         generator = torch.Generator(self._device).manual_seed(0)
-        case, config = self._case, self._dit.config
+        config = self._dit.config
         shape = case.clip.shape
         grid = (shape.latent_frames, shape.latent_height, shape.latent_width)
 

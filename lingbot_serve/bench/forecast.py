@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autoscaling.cost import latent_tokens
-from lingbot_serve.bench.claims import GPU, Results
+from lingbot_serve.bench.claims import Results
 from lingbot_serve.bench.cost_model import (
     ForwardModel,
     fit,
@@ -83,12 +83,13 @@ class FittedModel:
     held_out: float | None
 
 
-def fitted_model(results: Results, gpu: str = GPU) -> FittedModel | None:
-    """Fits all comparable rows of one GPU type; None where nothing was profiled."""
-    rows = fitted_rows(results.dit, gpu=gpu)
+def fitted_model(results: Results) -> FittedModel | None:
+    """Fits the comparable rows of the type of GPU with most of them; None without a profile."""
+    fitted = [fitted_rows(results.dit, gpu=gpu) for gpu in results.gpus]
+    rows = max(fitted, key=len, default=[])
     if not any(row.kernel_shares for row in rows):
         return None
-    sharded = [row for row in results.dit if row.gpu == gpu and row.sharding == "per_expert"]
+    sharded = [row for row in results.of(rows[0].gpu).dit if row.sharding == "per_expert"]
     model = fit(rows, sharded)
     return FittedModel(model, rows, [relative_error(model, row) for row in rows], _held_out(rows))
 

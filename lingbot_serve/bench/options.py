@@ -26,8 +26,8 @@ class Dtype(str, Enum):
     FLOAT32 = "float32"
 
 
-class Compile(str, Enum):
-    """Whether torch.compile is used."""
+class Switch(str, Enum):
+    """Whether something is used."""
 
     ON = "on"
     OFF = "off"
@@ -49,6 +49,15 @@ Gpus = Annotated[
     list[int],
     typer.Option(
         default_factory=lambda: [1], min=1, help="Ranks that share one clip.", rich_help_panel=CASES
+    ),
+]
+CfgParallels = Annotated[
+    list[Switch],
+    typer.Option(
+        "--cfg-parallel",
+        default_factory=lambda: [Switch.OFF],
+        help="Whether each half of the ranks works on one prompt.",
+        rich_help_panel=CASES,
     ),
 ]
 Clips = Annotated[
@@ -80,19 +89,19 @@ Shardings = Annotated[
     ),
 ]
 Compiles = Annotated[
-    list[Compile],
+    list[Switch],
     typer.Option(
         "--compile",
-        default_factory=lambda: [Compile.ON],
+        default_factory=lambda: [Switch.ON],
         help="Whether torch.compile is used.",
         rich_help_panel=CASES,
     ),
 ]
 VaeCompiles = Annotated[
-    list[Compile],
+    list[Switch],
     typer.Option(
         "--compile",
-        default_factory=lambda: [Compile.OFF],
+        default_factory=lambda: [Switch.OFF],
         help="Whether torch.compile is used.",
         rich_help_panel=CASES,
     ),
@@ -124,9 +133,7 @@ Profile = Annotated[
 ]
 Silence = Annotated[
     bool,
-    typer.Option(
-        "--silence/--no-silence", help="Time again without communication; compiles again."
-    ),
+    typer.Option("--silence/--no-silence", help="Time without communication as well."),
 ]
 CompileCache = Annotated[
     Path | None,
@@ -135,7 +142,7 @@ CompileCache = Annotated[
     ),
 ]
 SecondStart = Annotated[
-    bool, typer.Option("--second-start", help="Start again and time that with a warm cache.")
+    bool, typer.Option("--second-start", help="Start the service again and time that as well.")
 ]
 
 OptionalCheckpoint = Annotated[
@@ -176,9 +183,13 @@ DitJson = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Where bench dit has written this gang's forward today; else it is measured.",
+        help="Where bench dit has written this gang's forward today; else it is measured after.",
     ),
 ]
 
+RowFolders = Annotated[
+    list[Path],
+    typer.Argument(exists=True, file_okay=False, metavar="FOLDER...", help="With JSON files."),
+]
 Root = Annotated[Path, typer.Option(exists=True, file_okay=False, help="The project's tree.")]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail if anything would be.")]

@@ -46,18 +46,24 @@ def _introduction() -> list[str]:
 
 
 def _must_hold(results: Results) -> list[str]:
+    gpus = results.gpus or ["no GPU yet"]
+    columns = [all_claims(results.of(gpu)) for gpu in gpus]
     rows = [
         (
-            claim.what,
-            claim.must,
-            claim.aim,
-            claim.measured or NOT_MEASURED,
-            _verdict(claim),
+            *(line[0].what, line[0].must, line[0].aim),
+            *(cell for claim in line for cell in (claim.measured or NOT_MEASURED, _verdict(claim))),
         )
-        for claim in all_claims(results)
+        for line in zip(*columns, strict=True)
     ]
-    headings = ("", "must", "aim", "measured", "")
-    return ["## What must hold", "", *markdown(headings, rows)]
+    headings = ("", "must", "aim", *(cell for gpu in gpus for cell in (gpu, "")))
+    return [
+        "## What must hold",
+        "",
+        "Shares and ratios carry over from one type of GPU to another; where a card cannot hold",
+        "both experts whole, figures of whole weights are of a rank that holds one.",
+        "",
+        *markdown(headings, rows),
+    ]
 
 
 def _verdict(claim: Claim) -> str:
@@ -70,41 +76,46 @@ def _verdict(claim: Claim) -> str:
 
 def _forwards(rows: Sequence[DitRow]) -> list[str]:
     headings = (
-        *("GPU", "GPUs", "size", "frames", "attention", "weights", "compile", "forward s"),
+        *("GPU", "GPUs", "size", "frames", "attention", "weights", "experts", "compile"),
+        "forward s",
         *("step s", "TFLOP/s", "matmul", "after", "ratio", "GiB", "camera kept", "exposed"),
-        "exposed alone",
-        *("gather s", "cold s", "warm s"),
+        *("exposed alone", "gather s", "compile s"),
     )
     cells = [
         (
-            *(row.gpu, str(row.gpus), row.size, str(row.frames), row.attention, row.sharding),
+            *(row.gpu, _gang(row), row.size, str(row.frames), row.attention, row.sharding),
+            str(row.experts),
             *("yes" if row.compile else "no", f"{row.seconds:.3f}", number(row.pair_seconds, 3)),
             *(f"{row.tflops:.0f}", f"{row.matmul_tflops:.0f}", f"{row.matmul_after_tflops:.0f}"),
             f"{row.ratio:.3f}",
             *(f"{row.peak_gib:.1f}", f"{row.kept_modulations:.0%}"),
             *(percent(row.exposed_communication), percent(row.exposed_alone)),
             *(number(row.gather_s, 2), number(row.compile_cold_s, 1)),
-            number(row.compile_warm_s, 1),
         )
         for row in rows
     ]
     return [
         "## One forward of the DiT",
         "",
-        "Cold and warm: what the first forward takes longer with an empty and with a filled",
-        "compile cache, the latter in a new process. Exposed: share of a guided step (alone: of",
-        "one forward) that is gone when ranks go on computing and nobody sends anything.",
+        "Compile: what the first forward takes longer with an empty compile cache. Exposed: share",
+        "of a guided step (alone: of one forward) that is gone when ranks go on computing and",
+        "nobody sends anything, timed in turn with the real thing. A gang in two halves works on",
+        "one prompt in each (`cfg_parallel`); its forward is half of a step.",
         "",
         *(markdown(headings, cells) if cells else [f"{NOT_MEASURED.capitalize()} yet."]),
     ]
 
 
+def _gang(row: DitRow) -> str:
+    return f"{row.gpus} in two halves" if row.cfg_parallel else str(row.gpus)
+
+
 def _shares(rows: Sequence[DitRow]) -> list[str]:
     profiled = [row for row in rows if row.kernel_shares]
-    headings = ("GPUs", "size", "frames", "attention", "compile", *KERNEL_KINDS)
+    headings = ("GPU", "GPUs", "size", "frames", "attention", "weights", "compile", *KERNEL_KINDS)
     cells = [
         (
-            *(str(row.gpus), row.size, str(row.frames), row.attention),
+            *(row.gpu, _gang(row), row.size, str(row.frames), row.attention, row.sharding),
             "yes" if row.compile else "no",
             *(percent(row.kernel_shares.get(kind)) for kind in KERNEL_KINDS),
         )
@@ -139,9 +150,10 @@ def _vae(rows: Sequence[VaeRow]) -> list[str]:
 
 
 def _loads(rows: Sequence[LoadRow]) -> list[str]:
-    headings = ("GPUs", "weights", "GB", "s", "GB/s", "plain reading, GB/s", "ratio")
+    headings = ("GPU", "GPUs", "weights", "GB", "s", "GB/s", "plain reading, GB/s", "ratio")
     cells = [
         (
+            row.gpu,
             *(str(row.gpus), row.sharding, f"{row.bytes / _GIGA:.1f}", f"{row.seconds:.1f}"),
             f"{row.bytes / _GIGA / row.seconds:.2f}",
             f"{row.raw_gb_per_s:.2f}",
@@ -163,12 +175,20 @@ def _loads(rows: Sequence[LoadRow]) -> list[str]:
 
 
 def _clips(rows: Sequence[E2eRow]) -> list[str]:
-    headings = ("GPUs", "size", "frames", "steps", "wall s", "forward s", "encode s", "decode s")
+    headings = (
+        *("GPU", "GPUs", "size", "frames", "steps", "weights", "wall s", "forward s", "encode s"),
+        *("decode s", "ratio", "stricter", "ready s", "load s", "warm-up s"),
+        *("again: ready s", "load s", "warm-up s"),
+    )
     cells = [
         (
-            *(str(row.gpus), row.size, str(row.frames), str(row.steps), f"{row.wall_s:.2f}"),
-            *(f"{row.forward_s:.4f}", f"{row.encode_s:.2f}", f"{row.decode_s:.2f}"),
-            *(f"{row.ratio:.3f}", f"{row.ratio_to_pairs:.3f}", f"{row.ready_s:.0f}"),
+            *(row.gpu, str(row.gpus), row.size, str(row.frames), str(row.steps), row.sharding),
+            *(f"{row.wall_s:.2f}", f"{row.forward_s:.4f}"),
+            *(f"{row.encode_s:.2f}", f"{row.decode_s:.2f}"),
+            *(f"{row.ratio:.3f}", f"{row.ratio_to_pairs:.3f}"),
+            *(f"{row.ready_s:.1f}", f"{row.load_s:.1f}", f"{row.warm_up_s:.1f}"),
+            *(number(row.second_ready_s, 1), number(row.second_load_s, 1)),
+            number(row.second_warm_up_s, 1),
         )
         for row in rows
     ]
@@ -176,14 +196,12 @@ def _clips(rows: Sequence[E2eRow]) -> list[str]:
         "## Whole clips over HTTP",
         "",
         "From the request to the last byte of the MP4, through every deployment; forward, encode",
-        "and decode were measured alone just before, on the same GPUs. The ratio is the wall time",
-        "over two forwards a step, encode and decode; the stricter one takes guided steps instead.",
+        "and decode were measured alone on the same GPUs. The ratio is the wall time without",
+        "encode and decode over two forwards a step; the stricter one takes guided steps instead.",
+        "Ready: from the start of the service; again: the next start, which finds every compiled",
+        "kernel.",
         "",
-        *(
-            markdown((*headings, "ratio", "stricter", "ready after s"), cells)
-            if cells
-            else [f"{NOT_MEASURED.capitalize()} yet."]
-        ),
+        *(markdown(headings, cells) if cells else [f"{NOT_MEASURED.capitalize()} yet."]),
     ]
 
 

@@ -19,8 +19,9 @@ def cost_model_section(fitted: FittedModel | None) -> list[str]:
 
 def _rates(fitted: FittedModel) -> Iterator[str]:
     model = fitted.model
-    yield "A model with one rate for each kind of work, fitted to the forwards above on one GPU"
-    yield "type (compiled, whole weights, fastest attention); `lingbot_serve/bench/cost_model.py`."
+    yield "A model with one rate for each kind of work, fitted to the forwards above on"
+    yield f"{fitted.rows[0].gpu} (compiled, whole weights, fastest attention);"
+    yield "`lingbot_serve/bench/cost_model.py`."
     yield ""
     rates = [
         ("matrix products", f"{model.gemm_flop_per_s / _TERA:.0f} TFLOP/s"),

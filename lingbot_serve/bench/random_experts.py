@@ -105,7 +105,7 @@ def random_experts(
 ) -> RandomExperts:
     """Builds what a case runs on, after what an earlier one has left is gone."""
     mesh.sequences.clear()
-    _forget_earlier(device)
+    forget_earlier(device)
     asked = ExpertSettings(
         sharding=Sharding(case.sharding.value),
         attention=AttentionBackend(case.attention.value),
@@ -124,7 +124,8 @@ def random_experts(
     return RandomExperts(dits, sharding, attention)
 
 
-def _forget_earlier(device: torch.device) -> None:
+def forget_earlier(device: torch.device) -> None:
+    """Frees what nothing refers to any more but a compiler or an allocator."""
     torch.compiler.reset()  # compiled code holds on to the modules it was made for
     gc.collect()
     if device.type == "cuda":

@@ -3,8 +3,11 @@
 A new measurement of a case replaces the old one. Names carry units; GiB is 2**30 bytes, GB 10**9.
 """
 
+import fcntl
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -34,6 +37,11 @@ class Origin:
     commit: str
     host_cpus: int
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells the case from others."""
+        return tuple(getattr(self, name) for name in self.KEY)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DitRow(Origin):
@@ -41,14 +49,18 @@ class DitRow(Origin):
 
     Args:
         model: Name of the sizes.
-        gpus: Ranks, all in one Ulysses group.
+        gpus: Ranks.
+        cfg_parallel: Whether each half of them works on one prompt, and the halves side by side;
+            else all are one Ulysses group.
         size: Pixels of a frame.
         frames: Pixel frames.
         attention: Kernel that ran.
         sharding: What was done with the weights.
+        experts: Held by each rank; where both do not fit whole, one alone tells of the speed.
         compile: Whether the blocks went through torch.compile.
         dtype: Of weights and matrix products.
-        seconds: One forward, the slowest rank, median of several.
+        seconds: One forward, the slowest rank, median of several; with `cfg_parallel` half of a
+            guided step, whose two run side by side.
         tflops: Rate of the whole gang.
         matmul_tflops: Rate of one rank in a square matrix product: the highest of those measured
             at the start and after each case of the same processes, so that the ratio errs low.
@@ -62,20 +74,21 @@ class DitRow(Origin):
         silent_pair_seconds: One pass for two prompts without the collectives.
         gather_s: Fetching the expert's weights, once per phase of a clip.
         compile_cold_s: First forward with an empty compile cache, less a later one.
-        compile_warm_s: The same in a new process that finds the cache.
-        warm_start_s: Start of such a process until its first forward is done, less loading.
     """
 
     KEY: ClassVar[tuple[str, ...]] = (
-        *("gpu", "gpus", "model", "size", "frames", "attention", "sharding", "compile", "dtype"),
+        *("gpu", "gpus", "cfg_parallel", "model", "size", "frames"),
+        *("attention", "sharding", "experts", "compile", "dtype"),
     )
 
     model: str
     gpus: int
+    cfg_parallel: bool
     size: str
     frames: int
     attention: str
     sharding: str
+    experts: int
     compile: bool
     dtype: str
     seconds: float
@@ -91,8 +104,6 @@ class DitRow(Origin):
     silent_pair_seconds: float | None = None
     gather_s: float | None = None
     compile_cold_s: float | None = None
-    compile_warm_s: float | None = None
-    warm_start_s: float | None = None
 
     @property
     def exposed_communication(self) -> float | None:
@@ -175,27 +186,36 @@ class E2eRow(Origin):
 
     Args:
         gpus: Ranks of the gang.
+        cfg_parallel: Whether each half of them works on one prompt.
         size: Pixels of a frame.
         frames: Pixel frames.
         steps: Solver steps, two forwards each.
-        attention: Of the gang's settings.
-        sharding: Of the gang's settings.
+        attention: That the gang chose.
+        sharding: That the gang chose.
         compile: Of the gang's settings.
         wall_s: From the request to the last byte of the MP4.
-        forward_s: One forward on the same gang, measured before.
-        encode_s: First frame through the VAE, measured before.
-        decode_s: Latents through the VAE, measured before.
-        ratio: `wall_s` over all forwards one by one, encoding and decoding.
-        ratio_to_pairs: The same against passes for two prompts, as the denoiser makes them.
+        forward_s: One forward on such a gang, measured alone.
+        encode_s: First frame through the VAE, measured alone.
+        decode_s: Latents through the VAE, measured alone.
+        ratio: `wall_s` without encoding and decoding, over all forwards one by one.
+        ratio_to_pairs: The same over passes for two prompts, as the denoiser makes them.
         ready_s: Start of the server until it could make a clip.
+        load_s: Of that, the gang's weights.
+        warm_up_s: Of that, the gang's first clips, compilation included.
+        second_ready_s: The first of these when the server was started once more, and so found
+            every compiled kernel.
+        second_load_s: The second.
+        second_warm_up_s: The third.
         stage_durations: Seconds of each stage as the server told them.
     """
 
     KEY: ClassVar[tuple[str, ...]] = (
-        *("gpu", "gpus", "size", "frames", "steps", "attention", "sharding", "compile"),
+        *("gpu", "gpus", "cfg_parallel", "size", "frames", "steps"),
+        *("attention", "sharding", "compile"),
     )
 
     gpus: int
+    cfg_parallel: bool
     size: str
     frames: int
     steps: int
@@ -209,7 +229,19 @@ class E2eRow(Origin):
     ratio: float
     ratio_to_pairs: float
     ready_s: float
+    load_s: float
+    warm_up_s: float
     stage_durations: Mapping[str, float]
+    second_ready_s: float | None = None
+    second_load_s: float | None = None
+    second_warm_up_s: float | None = None
+
+    @property
+    def second_start_s(self) -> float | None:
+        """The second start without its loading."""
+        if self.second_ready_s is None or self.second_load_s is None:
+            return None
+        return self.second_ready_s - self.second_load_s
 
 
 Row = TypeVar("Row", bound=Origin)
@@ -231,18 +263,29 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
 
 
 def add_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> list[Row]:
-    """Adds rows to a file, in the place of older ones of the same case.
+    """Adds rows to a file, in the place of older ones of the same case; processes take turns.
 
     Returns:
         All rows of the file.
     """
-    merged = {_key(row): row for row in (*read_rows(path, kind), *rows)}
-    ordered = [merged[key] for key in sorted(merged)]
-    text = json.dumps({"rows": [asdict(row) for row in ordered]}, indent=2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
+    with _alone_in(path.parent):
+        merged = {row.key: row for row in (*read_rows(path, kind), *rows)}
+        ordered = [merged[key] for key in sorted(merged)]
+        text = json.dumps({"rows": [asdict(row) for row in ordered]}, indent=2)
+        # Replaced as a whole: whoever copies it meanwhile has the old rows or the new ones.
+        beside = path.with_suffix(".new")
+        beside.write_text(text + "\n")
+        beside.replace(path)
     return ordered
 
 
-def _key(row: Origin) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in row.KEY)
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes rows into a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

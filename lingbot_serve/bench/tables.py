@@ -12,11 +12,13 @@ Cells = Sequence[str]
 
 def dit_table(rows: Iterable[DitRow]) -> Table:
     """Forwards of the DiT."""
-    headings = ("GPUs", "size", "frames", "attention", "weights", "compile", "s", "TFLOP/s")
-    table = _table("bench dit", (*headings, "ratio", "peak GiB", "waits", "compile s", "warm s"))
+    headings = ("GPUs", "halves", "size", "frames", "attention", "weights", "compile", "s")
+    more = ("TFLOP/s", "ratio", "peak GiB", "waits", "compile s")
+    table = _table("bench dit", (*headings, *more))
     for row in rows:
         table.add_row(
             str(row.gpus),
+            "yes" if row.cfg_parallel else "no",
             row.size,
             str(row.frames),
             row.attention,
@@ -28,7 +30,6 @@ def dit_table(rows: Iterable[DitRow]) -> Table:
             f"{row.peak_gib:.1f}",
             percent(row.exposed_communication),
             number(row.compile_cold_s),
-            number(row.compile_warm_s),
         )
     return table
 
@@ -84,7 +85,7 @@ def load_table(rows: Iterable[LoadRow]) -> Table:
 def e2e_table(rows: Iterable[E2eRow]) -> Table:
     """Whole clips."""
     headings = ("GPUs", "size", "frames", "steps", "wall s", "forward s", "encode s", "decode s")
-    table = _table("bench e2e", (*headings, "ratio", "ready s"))
+    table = _table("bench e2e", (*headings, "ratio", "ready s", "again s"))
     for row in rows:
         table.add_row(
             str(row.gpus),
@@ -97,6 +98,7 @@ def e2e_table(rows: Iterable[E2eRow]) -> Table:
             f"{row.decode_s:.3f}",
             f"{row.ratio:.4f}",
             f"{row.ready_s:.1f}",
+            number(row.second_ready_s),
         )
     return table
 

@@ -1,5 +1,7 @@
 """The 18.5 B expert on real GPUs: gangs of 1, 2 and 4 give the same step to bf16 rounding.
 
+On cards that cannot hold it in float32 it has as many blocks as they can.
+
 The yardstick is the rounding itself: how far the same forward in bf16 lies from float32. Gangs
 differ from one GPU only in the order of sums, so they must lie closer to it than that.
 """
@@ -29,6 +31,8 @@ pytestmark = [
 ]
 
 LATENT = (5, 60, 104)  # 17 frames of 480x832: 7,800 tokens
+BLOCK_BYTES = 4 * 18.54e9 / 40  # in float32
+WEIGHTS_SHARE = 0.65  # of the memory; the rest is for kept modulations and activations
 
 
 class Kind(NamedTuple):
@@ -53,6 +57,12 @@ class Kind(NamedTuple):
             attention=AttentionBackend.SDPA if exact else AttentionBackend.AUTO,
             compiled=self.compiled,
         )
+
+
+def full_size() -> DiTConfig:
+    """The published sizes, but for blocks that the first GPU has no room for."""
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return DiTConfig(num_layers=min(40, int(WEIGHTS_SHARE * memory / BLOCK_BYTES)))
 
 
 EXACT, ALONE = Kind(1, "float32"), Kind(1)
@@ -82,7 +92,7 @@ def flows(tmp_path_factory):
 
 def test_gangs_differ_less_than_bf16_rounding(flows):
     rounding = error(flows[ALONE], flows[EXACT])
-    print(f"bf16 against float32 on one GPU: {rounding:.2e}")
+    print(f"bf16 against float32 on one GPU, {full_size().num_layers} blocks: {rounding:.2e}")
     differences = {k: error(flows[k], flows[ALONE]) for k in possible() if k in GANGS}
     for kind, difference in differences.items():
         print(f"{kind.label} against one GPU: {difference:.2e}")
@@ -116,7 +126,7 @@ def _rank(rank: int, kind: Kind, out: str) -> None:
         device_type="cuda",
     )
     dit = random_expert(
-        DiTConfig(), kind.settings, device=device, dtype=getattr(torch, kind.dtype), mesh=mesh
+        full_size(), kind.settings, device=device, dtype=getattr(torch, kind.dtype), mesh=mesh
     )
     flow, seconds = _step(dit, mesh.guidance(), device)
     if rank == 0:
@@ -133,7 +143,7 @@ def _step(dit: DiT, guidance: Guidance, device: torch.device) -> tuple[torch.Ten
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), kept_blocks=40)
+    clip = dit.condition_clip(draw(20, *LATENT), draw(384, *LATENT), kept_blocks=len(dit.blocks))
     prompts = [dit.condition_prompt(draw(length, 4096), None) for length in (77, 126)]
     latent, timestep = draw(16, *LATENT), torch.tensor(900, device=device)
     guidance.flows(dit, latent, timestep, clip, prompts)  # warm up

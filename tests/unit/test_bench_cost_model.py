@@ -49,9 +49,12 @@ def test_only_comparable_rows_are_fitted():
         replace(fast, sharding="per_expert", gpus=4),
         replace(fast, gpu="NVIDIA H100"),
         replace(fast, model="tiny"),
+        replace(fast, cfg_parallel=True, gpus=2),
+        replace(fast, experts=1),
     ]
     assert fitted_rows([*others, fast], gpu=H200.gpu) == [fast]
-    assert fitted_rows(others[1:], gpu=H200.gpu) == []
+    assert fitted_rows(others[1:-1], gpu=H200.gpu) == []
+    assert fitted_rows(others[-1:], gpu=H200.gpu) == others[-1:]
 
 
 def test_work_of_a_rank():

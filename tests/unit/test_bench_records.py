@@ -1,5 +1,6 @@
 """Rows on disk: what is measured again replaces what was there."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,20 @@ def test_a_case_measured_again_replaces_its_row(tmp_path):
     new = replace(old, seconds=old.seconds / 2, commit="def")
     eager = replace(old, compile=False)
     assert add_rows(path, [new, eager], DitRow) == [eager, new, other]
+
+
+@pytest.mark.parametrize("other", [{"experts": 1}, {"cfg_parallel": True}, {"attention": "sdpa"}])
+def test_other_cases_stay_beside_each_other(tmp_path, other):
+    row = dit_row(2)
+    kept = add_rows(tmp_path / "dit.json", [row, replace(row, **other)], DitRow)
+    assert len(kept) == 2
+
+
+def test_processes_that_add_at_once_lose_nothing(tmp_path):
+    rows = [replace(dit_row(1), attention=f"kernel {n}") for n in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda row: add_rows(tmp_path / "dit.json", [row], DitRow), rows))
+    assert len(read_rows(tmp_path / "dit.json", DitRow)) == len(rows)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": [{"gpu": "H100"}]}'])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lingbot_serve.bench.claims import Results, all_claims
+from lingbot_serve.bench.claims import Claim, Results, all_claims
 from lingbot_serve.bench.page import performance_page
-from lingbot_serve.bench.records import DitRow, add_rows
+from lingbot_serve.bench.records import DitRow, E2eRow, add_rows, read_rows
 from lingbot_serve.bench.report import (
     BEGIN,
     CHAOS_BEGIN,
@@ -20,7 +20,7 @@ from lingbot_serve.bench.report import (
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
 from model.errors import ConfigurationError
-from tests.support.bench_rows import dit_row
+from tests.support.bench_rows import dit_row, e2e_row
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,18 +90,59 @@ def test_verdicts(ratio, verdict):
     assert f"{ratio:.3f}" in line
 
 
+def claim(results: Results, start: str) -> Claim:
+    [found] = [claim for claim in all_claims(results) if claim.what.startswith(start)]
+    return found
+
+
 def test_gang_claims_take_the_row_of_one_gpu_for_comparison():
     alone, gang = dit_row(1, "480x832x161"), dit_row(4, "480x832x161")
     assert alone.pair_seconds and gang.pair_seconds
-    [claim] = [
-        c for c in all_claims(Results(dit=[alone, gang])) if c.what.startswith("4 H200, 161")
-    ]
     expected = alone.pair_seconds / (4 * gang.pair_seconds)
-    assert claim.measured.startswith(f"{expected:.3f}")
-    [without] = [c for c in all_claims(Results(dit=[gang])) if c.what.startswith("4 H200, 161")]
-    assert without.holds is None
+    both = claim(Results(dit=[alone, gang]), "4 GPUs, 161")
+    assert both.measured.startswith(f"{expected:.3f}")
+    assert claim(Results(dit=[gang]), "4 GPUs, 161").holds is None
 
 
-def test_rows_of_other_gpus_prove_nothing():
+def test_rows_of_no_gpu_prove_nothing():
     row = replace(dit_row(1), gpu="cpu", ratio=0.99)
-    assert all(claim.holds is None for claim in all_claims(Results(dit=[row])))
+    assert Results(dit=[row]).gpus == []
+    assert "0.990" not in performance_page(Results(dit=[row])).partition("## One forward")[0]
+
+
+def test_each_type_of_gpu_has_its_column():
+    small = replace(dit_row(1), gpu="NVIDIA H100 80GB HBM3", ratio=0.7, experts=1)
+    page = performance_page(Results(dit=[small, replace(dit_row(1), ratio=0.94)]))
+    [line] = [line for line in page.splitlines() if "480x832, 81 frames, one forward" in line]
+    h100, h200 = line.split(" | ")[3:5], line.split(" | ")[5:]
+    assert h100[0].startswith("0.700") and "one expert held" in h100[0]
+    assert h100[1] == "**missed**"
+    assert h200[0].startswith("0.940") and "held" not in h200[0]
+    assert page.index("| NVIDIA H100 80GB HBM3 |  | NVIDIA H200 |") < page.index(line)
+
+
+def test_both_experts_go_before_a_faster_one_alone():
+    both = dit_row(1)
+    alone = replace(both, experts=1, seconds=both.seconds / 2, ratio=1.0)
+    assert f"{both.ratio:.3f}" in claim(Results(dit=[alone, both]), "one GPU, 480x832, 81").measured
+
+
+@pytest.mark.parametrize(("steps", "holds"), [(70, True), (50, None)])
+def test_clip_of_fewer_steps_is_no_clip_of_the_claim(steps, holds):
+    row = e2e_row(steps)
+    assert claim(Results(e2e=[row]), "4 GPUs, clip over HTTP").holds is holds
+
+
+def test_second_start_is_the_service_without_its_loading():
+    found = claim(Results(e2e=[e2e_row(2)]), "second start")
+    assert (found.holds, found.measured[:6]) == (True, "20.0 s")
+
+
+def test_merge_adds_to_the_committed_rows(tree, tmp_path):
+    measured = tmp_path / "measured"
+    add_rows(measured / "dit.json", [dit_row(2)], DitRow)
+    add_rows(measured / "e2e.json", [e2e_row(70)], E2eRow)
+    result = CliRunner().invoke(app, ["bench", "merge", str(measured), "--root", str(tree)])
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert read_rows(tree / "docs/benchmarks/dit.json", DitRow) == [dit_row(1), dit_row(2)]
+    assert read_rows(tree / "docs/benchmarks/e2e.json", E2eRow) == [e2e_row(70)]
