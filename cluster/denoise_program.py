@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cluster.config import GangConfig
 from cluster.logs import get_logger
 from cluster.metrics import timed
-from cluster.program import Control, RankContext
+from cluster.program import RankContext
 from model.types import DenoiseRequest, DenoiserFacts
 from monitoring.stages import LOAD_SECONDS
 
@@ -44,8 +44,8 @@ class DenoiseProgram:
         """What this rank chose, as did all others."""
         return self._facts
 
-    def run(self, request: object, control: Control) -> Generator[object, None, None]:
-        """Denoises one clip; a bidirectional model has no use for messages in mid-clip."""
+    def run(self, request: object) -> Generator[object, None, None]:
+        """Denoises one clip."""
         assert isinstance(request, DenoiseRequest)
         yield from self._denoiser.denoise(request)
 

@@ -27,7 +27,7 @@ from cluster.health import GangState, Phase, judge
 from cluster.job import Job, JobRun
 from cluster.logs import LogConfig, get_logger
 from cluster.placement import RankPlace, rank_bundle, rank_bundles
-from cluster.program import Cancel, ProgramFactory
+from cluster.program import ProgramFactory
 from cluster.rank_set import RankSet, gang_id
 from model.errors import DenoiseCancelled, LingBotError
 
@@ -160,17 +160,6 @@ class Gang:
             self._withdraw(job)
         return job is not None
 
-    def send(self, job_id: str, message: object) -> bool:
-        """Gives the program a message at a later step boundary, the same on all ranks.
-
-        Returns:
-            Whether there was such a job; of a queued job the first boundary is its start.
-        """
-        job = self._find(job_id)
-        if job is not None:
-            job.mail.put_nowait(message)
-        return job is not None
-
     def check_takes_jobs(self) -> None:
         """Looks whether a job given now would run next but for those that wait: no call, O(1).
 
@@ -218,7 +207,7 @@ class Gang:
     def _withdraw(self, job: Job) -> None:
         if job is self._running:
             job.cancelled_s = time.monotonic()
-            job.mail.put_nowait(Cancel())
+            job.is_cancelled.set()
         elif self._queued.get(job.id) is job:
             del self._queued[job.id]
             self._metrics.queue(len(self._queued))

@@ -26,7 +26,7 @@ class _End:
 
 
 class Job:
-    """A request, the items it has produced and the messages for it.
+    """A request, the items it has produced and whether it is to end.
 
     The caller's coroutine touches nothing but this object; all calls to the ranks are the
     dispatcher's. (A call made by a request's coroutine is its child to Ray, which cancels it
@@ -53,7 +53,7 @@ class Job:
         self.cancelled_s: float | None = None
         self.gang = ""
         self.log_fields = {"job_id": job_id, **(log_fields or {})}
-        self.mail: asyncio.Queue[object] = asyncio.Queue()
+        self.is_cancelled = asyncio.Event()
         # Unbounded, but a job has few items, and the large one is the last.
         self._items: asyncio.Queue[object] = asyncio.Queue()
 
@@ -112,12 +112,12 @@ class JobRun:
         stream = leader.lead.remote(*call)
         follows = [actor.follow.remote(*call) for actor in others]
         endings = [asyncio.ensure_future(self._stream(stream)), *map(watch_ref, follows)]
-        mailman = asyncio.ensure_future(self._forward_mail())
+        cancel = asyncio.ensure_future(self._forward_cancel())
         stall = asyncio.ensure_future(self._stall())
         try:
             await self._watch(endings, stall)
         finally:
-            tasks = (endings[0], mailman, stall)
+            tasks = (endings[0], cancel, stall)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -135,10 +135,9 @@ class JobRun:
             self._job.put(item)
         raise RankFailedError(0, "its stream ended without an outcome")
 
-    async def _forward_mail(self) -> None:
-        while True:
-            message = await self._job.mail.get()
-            self._ranks.actors[0].post.remote(self._job.id, message)
+    async def _forward_cancel(self) -> None:
+        await self._job.is_cancelled.wait()
+        self._ranks.actors[0].cancel.remote(self._job.id)
 
     async def _watch(
         self, endings: "list[asyncio.Future[Outcome]]", stall: "asyncio.Future[StepTimeoutError]"

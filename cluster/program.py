@@ -29,19 +29,6 @@ class RankContext:
     ulysses_degree: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The control message that ends the running job; programs never see it."""
-
-
-class Control(Protocol):
-    """What a running program hears from the gang's owner."""
-
-    def messages(self) -> list[object]:
-        """Messages agreed on at the last step boundary: the same list on every rank."""
-        ...
-
-
 class Program(Protocol):
     """What every rank runs in lock-step."""
 
@@ -49,12 +36,12 @@ class Program(Protocol):
         """What the program chose at its start: small, plain, and on every rank the same."""
         ...
 
-    def run(self, request: object, control: Control) -> Generator[object, None, None]:
+    def run(self, request: object) -> Generator[object, None, None]:
         """Works through one job, one item per step.
 
-        Between two items the ranks agree on control messages, so every rank must yield equally
-        often. Rank 0's items go to the caller. A `LingBotError` raised on all ranks alike ends
-        the job only; any other exception costs the gang its ranks.
+        Between two items the ranks agree whether to go on, so every rank must yield equally often.
+        Rank 0's items go to the caller. A `LingBotError` raised on all ranks alike ends the job
+        only; any other exception costs the gang its ranks.
         """
         ...
 

@@ -77,7 +77,7 @@ class Rank:
 
     def join(self, rank: int, rendezvous: Any, factory: ProgramFactory) -> object:
         """Becomes a rank and builds the program; returns its facts when it can run."""
-        from cluster.control import Mailbox
+        from cluster.control import Cancels
         from cluster.process_group import connect_store, join_groups
 
         self._rank = rank
@@ -88,7 +88,7 @@ class Rank:
             with timed(LOAD_SECONDS, stage=_STAGE, phase="rendezvous"):
                 store = self._store if rank == 0 else connect_store(rendezvous, self._config)
                 context, self._control_group = join_groups(rank, store, self._config)
-            self._mailbox, self._device = Mailbox(), context.device
+            self._cancels, self._device = Cancels(), context.device
             with timed(LOAD_SECONDS, stage=_STAGE, phase="program"):
                 self._program = factory(context)
         except Exception:
@@ -115,10 +115,10 @@ class Rank:
         assert isinstance(outcome, Outcome)
         return outcome
 
-    @ray.method(concurrency_group="mail")
-    def post(self, job_id: str, message: object) -> None:
-        """Takes a message for the next step boundary of a job; sent to rank 0 only."""
-        self._mailbox.put(job_id, message)
+    @ray.method(concurrency_group="cancel")
+    def cancel(self, job_id: str) -> None:
+        """Ends a job at its next step boundary; sent to rank 0 only."""
+        self._cancels.add(job_id)
 
     @ray.method(concurrency_group="ping")
     def ping(self) -> RankReport:
@@ -163,11 +163,11 @@ class Rank:
         from cluster.control import StepControl
 
         assert self._program is not None
-        control = StepControl(job_id, self._mailbox, self._control_group)
+        control = StepControl(job_id, self._cancels, self._control_group)
         with metrics.boundary():
             control.agree()
         # Closed here and now: a generator left to the collector would stop at a random moment.
-        with contextlib.closing(self._program.run(request, control)) as items:
+        with contextlib.closing(self._program.run(request)) as items:
             for item in items:
                 self._num_items += 1
                 metrics.step()
@@ -190,6 +190,6 @@ def _since(start_s: float) -> float:
 _OPTIONS: dict[str, Any] = {
     "max_restarts": 0,
     "max_task_retries": 0,
-    "concurrency_groups": {"mail": 1, "ping": 1, "monitor": 1},
+    "concurrency_groups": {"cancel": 1, "ping": 1, "monitor": 1},
 }
 RankActor: Any = ray.remote(**_OPTIONS)(Rank)

@@ -179,28 +179,6 @@ def test_a_closed_consumer_cancels_its_job(loop: Loop, gang: Gang) -> None:
     loop(scenario())
 
 
-def test_messages_reach_all_ranks_at_the_same_step(loop: Loop, gang: Gang) -> None:
-    async def scenario() -> list[Tick]:
-        items = await first_items(gang, "keys", Work(num_steps=60), 5)
-        for key in "wasd":
-            assert gang.send("keys", key)
-        return [tick async for tick in items]
-
-    ticks = loop(scenario())
-    assert all(len(set(tick.heard)) == 1 for tick in ticks)
-    assert "".join(key for tick in ticks for key in tick.heard[0]) == "wasd"
-
-
-def test_messages_of_one_job_do_not_reach_the_next(loop: Loop, gang: Gang) -> None:
-    async def scenario() -> list[Tick]:
-        items = await first_items(gang, "one", Work(num_steps=1), 1)
-        gang.send("one", "too late")
-        await drain(items)
-        return await collect(gang, "two", Work(num_steps=5))
-
-    assert all(tick.heard == ((), ()) for tick in loop(scenario()))
-
-
 def test_a_refusal_by_all_ranks_costs_the_job_only(loop: Loop, gang: Gang) -> None:
     places = gang.places
     with pytest.raises(InvalidInputError) as refusal:

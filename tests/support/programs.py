@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
-from cluster.program import Control, RankContext
+from cluster.program import RankContext
 from model.errors import InvalidInputError
 
 
@@ -39,19 +39,17 @@ class Tick:
         index: Step of this job, from 0.
         total: Steps of all jobs since the program was built.
         rank_sum: Sum of rank + 1 over the ranks, by all-reduce.
-        heard: What each rank was told at the boundary before this step.
         at_s: Monotonic time of rank 0.
     """
 
     index: int
     total: int
     rank_sum: int
-    heard: tuple[tuple[object, ...], ...]
     at_s: float = field(compare=False, default=0.0)
 
 
 class Counter:
-    """Counts its steps over all jobs; every step is an all-reduce and an all-gather."""
+    """Counts its steps over all jobs; every step is an all-reduce."""
 
     def __init__(self, context: RankContext) -> None:
         self._context = context
@@ -60,7 +58,7 @@ class Counter:
     def facts(self) -> str:
         return f"a counter on {self._context.world_size} ranks"
 
-    def run(self, request: object, control: Control) -> Generator[object, None, None]:
+    def run(self, request: object) -> Generator[object, None, None]:
         assert isinstance(request, Work)
         for index in range(request.num_steps):
             time.sleep(request.step_s)
@@ -68,10 +66,8 @@ class Counter:
                 self._misbehave(request)
             rank_sum = torch.tensor([self._context.rank + 1])
             dist.all_reduce(rank_sum)
-            heard: list[tuple[object, ...]] = [()] * self._context.world_size
-            dist.all_gather_object(heard, tuple(control.messages()))
             self._total += 1
-            yield Tick(index, self._total, int(rank_sum), tuple(heard), time.monotonic())
+            yield Tick(index, self._total, int(rank_sum), time.monotonic())
 
     def _misbehave(self, work: Work) -> None:
         if self._context.rank in work.refuse_on:
