@@ -1,21 +1,26 @@
 """The denoiser stage: one replica owns one gang, and imports no torch itself."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from cluster.config import GangConfig
 from cluster.gang import Gang
-from cluster.logs import LogConfig
+from cluster.logs import LogConfig, get_logger
 from cluster.metrics import observe, set_gauge
 from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
-from deployments.attempts import Attempts
+from deployments.errors import StageError
 from deployments.logs import configure_replica_logging
+from deployments.loops import Loop
 from deployments.messages import ClipSettings, Stage
+from deployments.orphans import Orphans, actor_lives, tell_pipeline
 from deployments.startup import announce
 from deployments.transfers import note_encodings
 from model.types import (
@@ -30,6 +35,11 @@ from model.types import (
 )
 from monitoring.labels import clip_size
 from monitoring.stages import DENOISER_INFO, STEP_SECONDS
+
+logger = get_logger(__name__)
+
+# How soon a clip whose pipeline died is known to be nobody's.
+_LOOK_S = 1.0
 
 
 class DenoiserStage:
@@ -48,7 +58,9 @@ class DenoiserStage:
         configure_replica_logging(logs, Stage.DENOISER.value)
         announce(Stage.DENOISER.value)
         self._gang = await Gang.start(config, factory, name=_replica_number, logs=logs)
-        self._attempts = Attempts()
+        self._orphans = Orphans(actor_lives, tell_pipeline, self._gang.cancel)
+        self._looking = Loop("orphans", self._look)
+        self._looking.start()
         _publish(self._facts())
 
     async def denoise(
@@ -61,7 +73,7 @@ class DenoiserStage:
     ) -> AsyncGenerator[Step | SamplerState | Latents, None]:
         """Denoises a clip; a caller that leaves stops the gang at its next step.
 
-        One whose process dies does not; a later attempt at the same job gets its clip.
+        One whose process dies does not: see `deployments.orphans`.
 
         Args:
             settings: Shape, camera, sampler and seed.
@@ -92,8 +104,8 @@ class DenoiserStage:
             resume=settings.resume,
             state_every=settings.state_every,
         )
-        once = self._attempts.once(settings.ids.job_id, self._run(settings, request))
-        async with aclosing(once) as items:
+        run = self._run(settings, request)
+        async with aclosing(self._orphans.hold(settings.ids, settings.caller, run)) as items:
             async for item in items:
                 yield item
 
@@ -128,6 +140,14 @@ class DenoiserStage:
     def check_health(self) -> None:
         """Raises when the gang has to be replaced as a whole."""
         self._gang.check_health()
+        self._looking.check()
+
+    async def _look(self) -> None:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            await self._orphans.look()
+        except (StageError, RayError, RayServeException) as error:
+            logger.debug("pipeline_not_told", error=type(error).__name__)
 
 
 class _StepClock:

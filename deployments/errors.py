@@ -5,6 +5,7 @@ LingBotError
 │   ├── StageDiedError            its process is gone
 │   ├── StageTimeoutError         it did not answer in time
 │   └── StageOutOfMemoryError     its memory ran out
+├── LoopEndedError                our fault: work in the background has stopped
 └── GatewayError
     ├── UnauthenticatedError      no API key, or one that is worth nothing
     ├── PermissionDeniedError     the API key is not for this
@@ -72,6 +73,10 @@ class StageOutOfMemoryError(StageError):
     """A stage's memory did not suffice for the clip."""
 
     code = "out_of_memory"
+
+
+class LoopEndedError(LingBotError):
+    """A loop that should run as long as its process has ended; the process is to be replaced."""
 
 
 class GatewayError(LingBotError):

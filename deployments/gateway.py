@@ -32,6 +32,10 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self._service)
 
+    def check_health(self) -> None:
+        """Raises when this replica answers, but makes no more videos, and has to be replaced."""
+        self._service.check_health()
+
     async def drain(self, timeout_s: float) -> None:
         """Takes no more jobs and waits for the running ones.
 

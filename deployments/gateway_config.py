@@ -92,6 +92,8 @@ class GatewayConfig(Settings):
         num_cpus: Reserved by each gateway.
         label_selector: Labels that its node must have.
         pipeline_timeout_s: Longest wait for a short answer of the pipeline.
+        pipeline_silence_s: Longest wait for the next word of a clip under way; longer than the
+            denoiser's `queue_timeout_s`, for which a clip that waits beside the gangs is silent.
         report_interval_s: How often the pipeline hears what waits here.
         wait_objective_s: How long a job should wait at most; the metrics count which did.
         events: Bounds of the event streams.
@@ -122,6 +124,7 @@ class GatewayConfig(Settings):
     num_cpus: float = Field(default=0.1, ge=0)
     label_selector: LabelSelector = Field(default_factory=dict)
     pipeline_timeout_s: float = Field(default=10.0, gt=0)
+    pipeline_silence_s: float = Field(default=5 * 3600.0, gt=0)
     report_interval_s: float = Field(default=1.0, gt=0)
     wait_objective_s: float = Field(default=600.0, gt=0)
     events: EventSettings = EventSettings()

@@ -153,6 +153,7 @@ class ClipSettings:
         sent_s: Unix time at which the encoders' results were ready.
         resume: Where an earlier attempt's denoise stopped; None: begin with noise.
         state_every: Steps between two `SamplerState`s; 0: none.
+        caller: Name of the replica that waits for the clip, as Ray knows it.
     """
 
     ids: JobIds
@@ -163,3 +164,4 @@ class ClipSettings:
     sent_s: float | None = None
     resume: SamplerState | None = None
     state_every: int = 0
+    caller: str = ""

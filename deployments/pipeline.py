@@ -18,6 +18,7 @@ from autoscaling.policy import GangSettings
 from autoscaling.work import ClipWork, Ledger, StepTimes
 from cluster.logs import LogConfig, get_logger
 from cluster.metrics import count, observe
+from deployments.attempts import Attempts
 from deployments.calls import Answer, Handle, ask, blame, stream
 from deployments.deadlines import paced, within
 from deployments.denoise_call import DenoiseTimeouts, denoise
@@ -32,6 +33,7 @@ from deployments.messages import (
     VideoResult,
 )
 from deployments.names import PIPELINE
+from deployments.orphans import this_actor
 from deployments.record import Origin, record_of
 from deployments.startup import announce
 from deployments.transfers import note_latents, note_video
@@ -109,7 +111,7 @@ class _Encodings:
 
 
 class Pipeline:
-    """Composes the stages; holds no tensors of its own for longer than a hand-over.
+    """Composes the stages; of tensors it keeps but the latents of the last few clips.
 
     Args:
         text_encoder: Handle of the stage.
@@ -149,6 +151,8 @@ class Pipeline:
         self._ledger = Ledger(StepTimes(gpus_per_gang))
         self._gangs: GangSettings | None = None
         self._followers: dict[str, FollowerSettings] = {}
+        self._attempts = Attempts()
+        self._name = this_actor()
         announce(PIPELINE)
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -175,6 +179,18 @@ class Pipeline:
             clips: What was not handed over yet.
         """
         self._ledger.tell_queue(clips, time.time())
+
+    async def hear_of(self, job_id: str, newest: Step | Latents | None) -> bool:
+        """Takes what a gang makes for a pipeline that is gone; a later attempt at the job gets it.
+
+        Returns:
+            Whether the gang should go on with it.
+        """
+        return self._attempts.hear(job_id, newest)
+
+    async def end(self, job_id: str) -> None:
+        """Stops the denoise of a job that nobody wants any more, whoever asked for it."""
+        self._attempts.end(job_id)
 
     async def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, as the text encoder counts them."""
@@ -276,6 +292,7 @@ class Pipeline:
             sent_s=time.time(),
             resume=resume,
             state_every=self._checkpoint_every_steps,
+            caller=self._name,
         )
         denoised = denoise(
             self._denoiser.denoise,
@@ -286,7 +303,9 @@ class Pipeline:
             encodings.image,
             timeouts=self._timeouts.denoiser,
         )
-        async with aclosing(denoised) as items:
+        ids = request.ids
+        once = self._attempts.once(ids.job_id, denoised, attempt=ids.attempt)
+        async with aclosing(once) as items:
             async for item in items:
                 if isinstance(item, Step):
                     self._ledger.step(request.ids.work_id, item.index, time.time())

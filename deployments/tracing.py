@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from deployments.api.errors import job_error
 from deployments.gateway_config import TracingConfig
 from deployments.ids import JobIds
+from deployments.jobs.failures import job_error
 from deployments.messages import Stage, StageEvent, StageState
 
 _PROPAGATOR = TraceContextTextMapPropagator()

@@ -46,6 +46,7 @@ _REFUSAL = Label(
         "draining",
         "pipeline_unavailable",
         "artifact_store_unavailable",
+        "database_unavailable",
     ),
 )
 

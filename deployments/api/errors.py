@@ -1,20 +1,15 @@
 """Which error becomes which status, code and public message; nothing else decides one."""
 
-import asyncio
 import math
-from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from ray.exceptions import RayActorError, TaskCancelledError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cluster.errors import GangError
 from cluster.logs import get_logger
 from deployments.api.error_body import error_reply
-from deployments.calls import root_cause
 from deployments.errors import (
     ArtifactMissingError,
     ArtifactStoreError,
@@ -34,19 +29,21 @@ from deployments.errors import (
     PipelineUnavailableError,
     QueueFullError,
     QuotaExceededError,
-    StageError,
     TooManyStreamsError,
     UnauthenticatedError,
     VariantNotFoundError,
     WaitTooLongError,
     WebhookNotFoundError,
 )
-from model.errors import DenoiseCancelled, InvalidInputError
+from deployments.jobs.insist import DATABASE_AWAY
+from model.errors import InvalidInputError
 
 logger = get_logger(__name__)
 
 RETRY_AFTER_S = 5
 _INTERNAL = "the server failed on this request; the x-request-id finds it in the log"
+# The driver's own words name hosts and statements.
+_NO_DATABASE = "the database of jobs does not answer; send the request again later"
 
 # First match wins, so a kind stands before its base.
 _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
@@ -72,54 +69,22 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (DrainingError, 503, "draining"),
     (PipelineUnavailableError, 503, "pipeline_unavailable"),
     (ArtifactStoreError, 503, "artifact_store_unavailable"),
+    *((kind, 503, "database_unavailable") for kind in DATABASE_AWAY),
     (JobFailedError, 500, "video_failed"),
 )
+REFUSALS = (GatewayError, InvalidInputError, *DATABASE_AWAY)
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
-_JOB_CODES: tuple[tuple[type[BaseException], str], ...] = (
-    # Not the client's doing, whose cancellation takes the job from its owner.
-    (DenoiseCancelled, "interrupted"),
-    (TaskCancelledError, "interrupted"),
-    (asyncio.CancelledError, "cancelled"),
-    (InvalidInputError, "invalid_value"),
-    (PipelineUnavailableError, "pipeline_unavailable"),
-    (ArtifactMissingError, "inputs_lost"),
-    (ArtifactStoreError, "artifact_store_unavailable"),
-    (RayActorError, "stage_died"),
-)
 
 
-@dataclass(frozen=True, slots=True)
-class JobError:
-    """Why a job failed, as clients may read it."""
-
-    code: str
-    message: str
-
-
-def job_error(error: BaseException) -> JobError:
-    """The public face of whatever ended a job; unknown errors show nothing of themselves."""
-    cause = root_cause(error)
-    if isinstance(cause, (GangError, StageError)):
-        return JobError(cause.code, _first_line(cause))
-    for kind, code in _JOB_CODES:
-        if isinstance(cause, kind):
-            return JobError(code, _first_line(cause) or code)
-    return JobError("internal_error", f"the job failed with {type(cause).__name__}; see the log")
-
-
-def _first_line(error: BaseException) -> str:
-    """A message without the tracebacks of ranks that follow it."""
-    return str(error).partition("\n")[0]
-
-
-def refusal_code(error: GatewayError | InvalidInputError) -> str:
-    """The code under which a refusal is answered and counted."""
+def refusal_code(error: Exception) -> str:
+    """The code under which a refusal, one of `REFUSALS`, is answered and counted."""
     return next(code for kind, _, code in _STATUSES if isinstance(error, kind))
 
 
 def codes_by_status() -> dict[int, list[str]]:
     """Every code with which a request may be refused; a failed video's own aside."""
-    codes = [(status, code) for _, status, code in _STATUSES] + list(_HTTP_CODES.items())
+    codes = list(dict.fromkeys((status, code) for _, status, code in _STATUSES))
+    codes += list(_HTTP_CODES.items())
     codes += [(500, "internal_error")]
     found: dict[int, list[str]] = {}
     for status, code in codes:
@@ -127,18 +92,10 @@ def codes_by_status() -> dict[int, list[str]]:
     return dict(sorted(found.items()))
 
 
-def job_codes() -> set[str]:
-    """Every code with which the stages may end a job; gateways have a few of their own."""
-    kinds: list[type[GangError] | type[StageError]] = [GangError, StageError]
-    for kind in kinds:  # grows while it is walked
-        kinds += kind.__subclasses__()
-    return {code for _, code in _JOB_CODES} | {kind.code for kind in kinds} | {"internal_error"}
-
-
 def install(api: FastAPI) -> None:
     """Makes every error of an API answer with a code, in OpenAI's shape or RFC 9457's."""
-    api.add_exception_handler(InvalidInputError, _known)
-    api.add_exception_handler(GatewayError, _known)
+    for kind in REFUSALS:
+        api.add_exception_handler(kind, _known)
     api.add_exception_handler(RequestValidationError, _bad_query)
     api.add_exception_handler(HTTPException, _http)
     api.add_exception_handler(Exception, _unknown)
@@ -150,8 +107,9 @@ async def _known(request: Request, error: Exception) -> Response:
         code = error.code
     param = error.field if isinstance(error, InvalidInputError) else None
     logger.info("request_refused", status=status, code=code, param=param)
+    message = _NO_DATABASE if isinstance(error, DATABASE_AWAY) else str(error)
     headers = _headers(error, status)
-    return error_reply(request, status, code, str(error), param=param, headers=headers)
+    return error_reply(request, status, code, message, param=param, headers=headers)
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:

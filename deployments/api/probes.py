@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from deployments.api.service import VideoService
+from deployments.jobs.insist import DATABASE_AWAY
 
 
 class NotReady(BaseModel):
@@ -39,10 +40,13 @@ def add_routes(api: FastAPI, service: VideoService) -> None:
     @api.get("/readyz", operation_id="readyz", responses={503: {"model": NotReady}})
     async def readyz() -> JSONResponse:
         """Whether a video can be made now, and if not, why."""
-        reasons = await service.not_ready()
+        reasons, jobs = await service.not_ready(), {}
+        try:
+            jobs = await service.count()
+        except DATABASE_AWAY:
+            reasons.append("the database of jobs does not answer")
         if reasons:
             return JSONResponse({"status": "not_ready", "reasons": reasons}, 503)
         facts = await service.denoiser_facts()
         denoiser = None if facts is None else asdict(facts)
-        jobs = await service.count()
         return JSONResponse({"status": "ready", "jobs": jobs, "denoiser": denoiser})

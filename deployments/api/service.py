@@ -75,7 +75,8 @@ class VideoService:
         engine = open_database(config.store_url())
         self._store = JobStore(engine)
         self._collecting = Collecting(
-            Collector(engine, self.objects), interval_s=config.artifacts.collect_interval_s
+            Collector(engine, self.objects, forget_after_s=config.artifacts.forget_after_s),
+            interval_s=config.artifacts.collect_interval_s,
         )
         self._forecast = Forecast(
             engine,
@@ -87,7 +88,11 @@ class VideoService:
         self.authentication = Authentication(KeyStore(engine), config.auth)
         self.webhooks = WebhookService(engine, config.webhooks)
         self._tracing = Tracing(config.tracing)
-        self._pipeline = PipelineClient(config.pipeline, timeout_s=config.pipeline_timeout_s)
+        self._pipeline = PipelineClient(
+            config.pipeline,
+            timeout_s=config.pipeline_timeout_s,
+            silence_s=config.pipeline_silence_s,
+        )
         fixed = config.max_concurrent_jobs
         self._metrics = JobMetrics(self._store, wait_objective_s=config.wait_objective_s)
         retries = config.retries
@@ -126,13 +131,25 @@ class VideoService:
             interval_s=config.report_interval_s,
             follow_gangs=fixed is None,
         )
+        self._ending: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begins to claim jobs, those of earlier gateways first."""
         self._runner.start()
-        self._hand_over.start()
-        self._collecting.start()
+        self._hand_over.loop.start()
+        self._collecting.loop.start()
         self.webhooks.start()
+
+    def check_health(self) -> None:
+        """Raises if work in the background has stopped for good.
+
+        Raises:
+            LoopEndedError: A loop has ended by itself.
+        """
+        self._runner.check_health()
+        self._hand_over.loop.check()
+        self._collecting.loop.check()
+        self.webhooks.check_health()
 
     async def create(
         self,
@@ -233,15 +250,8 @@ class VideoService:
             JobNotFoundError: There is none of this id.
         """
         job = await self.get(job_id, caller)
-        await asyncio.to_thread(self._store.delete, job_id)
-        logger.info("job_deleted", job_id=job_id)
-        if not job.is_over:
-            self._metrics.cancel(job, time.time())
-        await self._runner.drop(job_id)
-        try:
-            await asyncio.to_thread(self._artifacts.delete, job_id)
-        except ArtifactStoreError:  # the video is gone for its owner; the collector finds the rest
-            logger.warning("job_files_left", job_id=job_id)
+        # Shielded: a client that leaves now must not leave a deleted job its files.
+        await asyncio.shield(self._delete(job))
 
     async def content(
         self, job_id: str, variant: str, caller: Caller
@@ -286,7 +296,7 @@ class VideoService:
         return exposition(backlogs, ready=ready, now_s=time.time())
 
     async def count(self) -> dict[str, int]:
-        """Number of jobs by status."""
+        """Number of jobs that wait and that run."""
         return await asyncio.to_thread(self._store.count)
 
     async def drain(self, timeout_s: float) -> None:
@@ -326,8 +336,27 @@ class VideoService:
         if await asyncio.to_thread(self._store.cancel, job_id):
             logger.info("job_cancelled", job_id=job_id)
             await self._metrics.end(job_id)
+            self._end(job_id)
             await self._runner.drop(job_id)
             await self._driver.drop_work(job_id)
+
+    async def _delete(self, job: Job) -> None:
+        await asyncio.to_thread(self._store.delete, job.id)
+        logger.info("job_deleted", job_id=job.id)
+        if not job.is_over:
+            self._metrics.cancel(job, time.time())
+            self._end(job.id)
+        await self._runner.drop(job.id)
+        try:
+            await asyncio.to_thread(self._artifacts.delete, job.id)
+        except ArtifactStoreError:  # the video is gone for its owner; the collector finds the rest
+            logger.warning("job_files_left", job_id=job.id)
+
+    def _end(self, job_id: str) -> None:
+        """Tells the pipeline, however long it is away: nobody waits for its answer."""
+        task = asyncio.create_task(self._pipeline.end(job_id), name=f"end {job_id}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _check_prompts(self, body: CreateBody, request: GenerateRequest) -> None:
         limit = self.config.limits.max_prompt_tokens

@@ -7,19 +7,17 @@ from structlog.contextvars import bind_contextvars
 
 from cluster.metrics import count
 from deployments.api.create_body import read_create_body
-from deployments.api.errors import refusal_code
+from deployments.api.errors import REFUSALS, refusal_code
 from deployments.api.identity import caller_of
 from deployments.api.intent import REPLAYED_HEADER, intent_of
 from deployments.api.openapi import create_request, refusals, video_answer
 from deployments.api.service import VideoService
 from deployments.api.video_body import VideoBody, VideoDeleted, VideoList
-from deployments.errors import GatewayError
 from deployments.ids import new_job_ids
 from deployments.jobs.metrics import CANARY, CLIENT
 from deployments.jobs.outlook import UNKNOWN
 from deployments.jobs.repeats import Accepted
 from deployments.jobs.tables import Job
-from model.errors import InvalidInputError
 from monitoring.jobs import JOBS_REFUSED
 
 # Set by the canary, so that its jobs are counted apart.
@@ -106,7 +104,7 @@ async def create_job(request: Request, service: VideoService) -> Accepted:
         bind_contextvars(job_id=ids.job_id)
         intent = intent_of(request.headers, body)
         return await service.create(body, ids, caller_of(request), intent, origin=origin)
-    except (GatewayError, InvalidInputError) as error:
+    except REFUSALS as error:
         count(JOBS_REFUSED, code=refusal_code(error))
         raise
 

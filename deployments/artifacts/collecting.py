@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cluster.logs import get_logger
 from deployments.artifacts.collector import Collector, Reason, Tally
 from deployments.errors import ArtifactStoreError
+from deployments.loops import Loop
 
 logger = get_logger(__name__)
 
@@ -24,21 +25,16 @@ class Collecting:
     def __init__(self, collector: Collector, *, interval_s: float) -> None:
         self._collector = collector
         self._interval_s = interval_s
-        self._task: asyncio.Task[None] | None = None
+        self.loop = Loop("collecting", self._turn)
 
-    def start(self) -> None:
-        """Begins; it ends with the gateway's process."""
-        self._task = asyncio.create_task(self._run(), name="collecting")
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))
-            try:
-                found = await asyncio.to_thread(self._collector.collect, delete=True)
-            except (ArtifactStoreError, SQLAlchemyError) as error:
-                logger.warning("artifacts_not_collected", error=type(error).__name__)
-            else:
-                _log(found)
+    async def _turn(self) -> None:
+        await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))
+        try:
+            found = await asyncio.to_thread(self._collector.collect, delete=True)
+        except (ArtifactStoreError, SQLAlchemyError) as error:
+            logger.warning("artifacts_not_collected", error=type(error).__name__)
+        else:
+            _log(found)
 
 
 def _log(found: dict[Reason, Tally]) -> None:

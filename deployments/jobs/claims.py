@@ -23,6 +23,7 @@ from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from deployments.messages import StageEvent, StageState
 from deployments.webhooks.outbox import note_ends
 
+_NONE: Collection["Claim"] = ()
 _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _INTERRUPTED = (
     "work on this video failed too often, the last time as its gateway stopped; send it again"
@@ -118,15 +119,20 @@ class Claims:
             held = {Claim(job_id, attempt) for job_id, attempt in session.execute(query)}
         return held & set(claims)
 
-    def recover(self) -> list[str]:
+    def recover(self, held: Collection[Claim] = _NONE) -> list[str]:
         """Deals with jobs whose gateway is gone: they wait again, or fail if that was too often.
+
+        Args:
+            held: Claims on which this gateway works, whatever their leases say: it is not gone, but
+                may have stood still.
 
         Returns:
             Ids of those that failed.
         """
         # Without a lease: a release before leases was at work.
         over = or_(Job.lease_until.is_(None), Job.lease_until < self._clock())
-        lost = update(Job).where(Job.status == IN_PROGRESS, over)
+        mine = (Job.owner == self._owner) & Job.id.in_([claim.job_id for claim in held])
+        lost = update(Job).where(Job.status == IN_PROGRESS, over, ~func.coalesce(mine, False))
         with self._session.begin() as session:
             failed = session.scalars(
                 lost.where(Job.failures + 1 >= self._max_failures)

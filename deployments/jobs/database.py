@@ -20,6 +20,11 @@ _FIRST_REVISION = "0001"
 _LOCK_WAIT_MS = 30_000
 # A server that vanished without a word answers neither a connection nor a statement.
 _POSTGRESQL = MappingProxyType({"connect_timeout": 10, "tcp_user_timeout": 30_000})
+# A gateway that hangs inside a transaction, or waits behind one, must not do so for good.
+_POSTGRESQL_LIMITS = (
+    "SET lock_timeout = '30s'",
+    "SET idle_in_transaction_session_timeout = '60s'",
+)
 # Any number will do, as long as nobody else of this database locks by it.
 _ADVISORY_LOCK = 7_316_041_923
 
@@ -36,7 +41,9 @@ def open_database(url: str) -> Engine:
     engine = _connect(url)
     if engine.dialect.name == "sqlite":
         _use_write_ahead_log(engine)
-    elif engine.dialect.name != "postgresql":
+    elif engine.dialect.name == "postgresql":
+        _limit_waits(engine)
+    else:
         raise ConfigurationError(
             f"database_url: {engine.dialect.name} is not supported; use sqlite or postgresql"
         )
@@ -67,6 +74,8 @@ def _lock(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        # Another gateway's migration may take its time.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
 
@@ -91,3 +100,15 @@ def _use_write_ahead_log(engine: Engine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
+
+
+def _limit_waits(engine: Engine) -> None:
+    """Bounds every session; not by `options` of the connection, which a pooler may refuse."""
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for statement in _POSTGRESQL_LIMITS:
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()

@@ -11,7 +11,6 @@ from typing import TypeVar
 from structlog.contextvars import bind_contextvars
 
 from cluster.logs import get_logger
-from deployments.api.errors import job_error
 from deployments.artifacts.latents import KeptWork
 from deployments.artifacts.store import ArtifactStore
 from deployments.errors import (
@@ -20,6 +19,7 @@ from deployments.errors import (
     LeaseLostError,
 )
 from deployments.jobs.claims import Claim, Claims
+from deployments.jobs.failures import job_error
 from deployments.jobs.insist import DATABASE_AWAY, ask_database, ask_store
 from deployments.jobs.keeper import Keeper
 from deployments.jobs.metrics import JobMetrics

@@ -2,8 +2,6 @@
 
 import asyncio
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
@@ -11,6 +9,7 @@ from deployments.errors import PipelineUnavailableError
 from deployments.jobs.forecast import Forecast
 from deployments.jobs.queue import max_in_progress
 from deployments.jobs.runner import JobRunner
+from deployments.loops import Loop
 from deployments.pipeline_client import PipelineClient
 
 logger = get_logger(__name__)
@@ -43,24 +42,14 @@ class HandOver:
         self._pipeline = pipeline
         self._interval_s = interval_s
         self._follow_gangs = follow_gangs
-        self._task: asyncio.Task[None] | None = None
+        self.loop = Loop("hand_over", self._turn)
 
-    def start(self) -> None:
-        """Begins; it ends with the gateway's process."""
-        self._task = asyncio.create_task(self._run(), name="hand_over")
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._once()
-            except (
-                PipelineUnavailableError,
-                RayError,
-                RayServeException,
-                SQLAlchemyError,
-            ) as error:
-                logger.debug("queue_not_told", error=str(error))
-            await asyncio.sleep(self._interval_s)
+    async def _turn(self) -> None:
+        try:
+            await self._once()
+        except (PipelineUnavailableError, SQLAlchemyError) as error:
+            logger.debug("queue_not_told", error=str(error))
+        await asyncio.sleep(self._interval_s)
 
     async def _once(self) -> None:
         if self._follow_gangs:

@@ -25,6 +25,19 @@ DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 _DATABASE_S = 1.0
 
 
+async def in_thread(call: Callable[..., T], *values: object) -> T:
+    """Calls something in a thread; cancelled, it returns only once the call is over.
+
+    A thread cannot be stopped: whoever cleans up behind a cancelled write must not do so before it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call, *values))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
 async def ask_database(
     call: Callable[..., T], *values: object, over: asyncio.Event | None = None
 ) -> T:
@@ -69,7 +82,7 @@ async def ask_store(
     failed = 0
     while True:
         try:
-            return await asyncio.to_thread(call, *values)
+            return await in_thread(call, *values)
         except ArtifactMissingError:
             raise
         except ArtifactStoreError as error:

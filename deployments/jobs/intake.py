@@ -50,7 +50,6 @@ class Intake:
         self._forecast = forecast
         self._max_jobs = max_jobs
         self._on_new = on_new
-        self._num_admitting = 0
         self._closed = False
 
     def close(self) -> None:
@@ -66,12 +65,9 @@ class Intake:
         """
         if self._closed:
             raise DrainingError("the server is about to stop; send the request again later")
-        unfinished = await asyncio.to_thread(self._store.num_unfinished)
-        if unfinished + self._num_admitting >= self._max_jobs():
-            raise QueueFullError(
-                "too many videos wait; send the request again later",
-                retry_after_s=await asyncio.to_thread(self._forecast.frees_up_in_s),
-            )
+        # Early, before anything is read or stored; decided where the job is written.
+        if await asyncio.to_thread(self._store.num_unfinished) >= self._max_jobs():
+            raise await asyncio.to_thread(self._queue_full)
 
     async def submit(self, job: Job, request: GenerateRequest, charge: Charge) -> None:
         """Writes a job.
@@ -94,22 +90,27 @@ class Intake:
         self._on_new()
 
     async def _write(self, job: Job, request: GenerateRequest, charge: Charge) -> None:
-        self._num_admitting += 1
-        try:
-            await asyncio.to_thread(self._artifacts.write_request, request)
-            await asyncio.to_thread(self._add, job, charge)
-            logger.info("job_accepted", **job.size)
-        finally:
-            self._num_admitting -= 1
+        await asyncio.to_thread(self._artifacts.write_request, request)
+        await asyncio.to_thread(self._add, job, charge)
+        logger.info("job_accepted", **job.size)
 
     def _add(self, job: Job, charge: Charge) -> None:
         try:
-            self._store.add(job, charge)
+            self._store.add(job, charge, max_unfinished=self._max_jobs())
         except QuotaExceededError:
             self._artifacts.delete(job.id)
             raise
+        except QueueFullError as error:  # decided under the lock, over all gateways
+            self._artifacts.delete(job.id)
+            raise self._queue_full() from error
         except IntegrityError as error:  # decided by the index, over all gateways
             self._artifacts.delete(job.id)
             if _KEY_COLUMN not in str(error.orig):
                 raise
             raise RepeatedError(f"{job.id} was asked for before") from error
+
+    def _queue_full(self) -> QueueFullError:
+        return QueueFullError(
+            "too many videos wait; send the request again later",
+            retry_after_s=self._forecast.frees_up_in_s(),
+        )

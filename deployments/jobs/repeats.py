@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -51,7 +51,9 @@ class Repeats:
     def __init__(self, engine: Engine, *, window_s: float) -> None:
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._window_s = window_s
-        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, bool, str], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
 
     async def once(
         self, key_id: str, intent: Intent, make: Callable[[], Awaitable[Job]]
@@ -73,10 +75,13 @@ class Repeats:
             return Accepted(earlier, is_replay=True)
 
     def _in_turn(self, key_id: str, intent: Intent) -> AbstractAsyncContextManager[None]:
-        """Lets the requests of one key pass one after another here, so that a storm is cheap."""
-        if intent.key is None:
-            return nullcontext()
-        return self._locks.setdefault((key_id, intent.key), asyncio.Lock())
+        """Lets the requests of one key pass one after another here, so that a storm is cheap.
+
+        Those without a key by what they ask for: a retry may come while the request before it is
+        still being read, and has to find its job. At two gateways at once it does not.
+        """
+        name = (key_id, intent.key is None, intent.key or intent.request_hash)
+        return self._locks.setdefault(name, asyncio.Lock())
 
     async def _find(self, key_id: str, intent: Intent) -> Job | None:
         if intent.key is None:

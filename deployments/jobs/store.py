@@ -5,7 +5,7 @@ import time
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.errors import JobNotFoundError
+from deployments.errors import JobNotFoundError, QueueFullError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 from deployments.jobs.queue import lock_places, tags_of
 from deployments.jobs.tables import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
@@ -26,18 +26,24 @@ class JobStore:
         self._engine = engine
         self._session = sessionmaker(engine, expire_on_commit=False)
 
-    def add(self, job: Job, charge: Charge | None = None) -> None:
+    def add(
+        self, job: Job, charge: Charge | None = None, *, max_unfinished: int | None = None
+    ) -> None:
         """Writes a new job, in its place in the queue.
 
         Args:
             job: The job.
             charge: What it takes from its key's quotas.
+            max_unfinished: Jobs that may wait or run, this one included; None: any number.
 
         Raises:
-            QuotaExceededError: One of them is used up.
+            QueueFullError: There are as many.
+            QuotaExceededError: One of the quotas is used up.
         """
         with self._session.begin() as session:
             lock_places(session)
+            if max_unfinished is not None and _num_unfinished(session) >= max_unfinished:
+                raise QueueFullError("too many videos wait; send the request again later")
             if charge is not None:
                 charge.book(session, job)
             tags = tags_of(session, job, time.time())
@@ -86,9 +92,10 @@ class JobStore:
         return jobs[:limit], len(jobs) > limit
 
     def count(self) -> dict[str, int]:
-        """Number of jobs by status."""
+        """Number of jobs that wait and that run; the others are too many to count often."""
+        counted = select(Job.status, func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
-            rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+            rows = session.execute(counted.group_by(Job.status))
             return {status: number for status, number in rows}
 
     def backlogs(self) -> list[Backlog]:
@@ -111,9 +118,8 @@ class JobStore:
 
     def num_unfinished(self) -> int:
         """Jobs that wait or run."""
-        unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
         with self._session() as session:
-            return session.scalar(unfinished) or 0
+            return _num_unfinished(session)
 
     def has_completed(self, like: Job, since_s: float) -> bool:
         """Whether a video of at least this job's size was completed.
@@ -168,6 +174,11 @@ class JobStore:
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
+
+
+def _num_unfinished(session: Session) -> int:
+    unfinished = select(func.count()).where(Job.status.in_((QUEUED, IN_PROGRESS)))
+    return session.scalar(unfinished) or 0
 
 
 def _find(session: Session, job_id: str, key_id: str | None) -> Job:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.logs import get_logger
 from deployments.errors import OutboundFailedError, OutboundRefusedError
+from deployments.loops import Loop
 from deployments.outbound import OutboundClient
 from deployments.webhooks.deliveries import DeliveryQueue, Parcel
 from deployments.webhooks.events import signed_headers
@@ -40,29 +41,27 @@ class Sender:
         self._max_tasks = settings.outbound.max_concurrent
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        self.loop = Loop("webhooks", self._turn)
         self._pruned_s = float("-inf")
 
     def start(self) -> None:
         """Begins to send."""
-        self._loop = asyncio.create_task(self._work(), name="webhooks")
+        self.loop.start()
 
     async def stop(self) -> None:
         """Ends what is under way, each within its time limit, and begins nothing more."""
         self._stopped.set()
-        if self._loop is not None:
-            await self._loop
+        await self.loop.finish()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _work(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                await self._look()
-            except SQLAlchemyError:
-                logger.exception("webhooks_unavailable")
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), self._poll_s)
+    async def _turn(self) -> None:
+        try:
+            await self._look()
+        except SQLAlchemyError:
+            logger.exception("webhooks_unavailable")
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), self._poll_s)
 
     async def _look(self) -> None:
         free = self._max_tasks - len(self._tasks)

@@ -33,11 +33,21 @@ class WebhookService:
         self._endpoints = EndpointStore(engine, max_endpoints=settings.max_endpoints)
         self._queue = DeliveryQueue(engine, settings)
         self._outbound = OutboundClient(settings.outbound)
+        # Of its own: those who try their endpoints out keep no event waiting.
+        self._trials = OutboundClient(settings.outbound)
         self._sender = Sender(self._queue, self._outbound, settings)
 
     def start(self) -> None:
         """Begins to send events, those of earlier gateways first."""
         self._sender.start()
+
+    def check_health(self) -> None:
+        """Raises if nothing is sent any more.
+
+        Raises:
+            LoopEndedError: The loop has ended by itself.
+        """
+        self._sender.loop.check()
 
     async def stop(self) -> None:
         """Sends nothing more; what waits is sent by other gateways, or after the next start."""
@@ -102,7 +112,7 @@ class WebhookService:
         body = event.body()
         headers = signed_headers(event.id, body, endpoint.secrets(now_s))
         try:
-            reply = await self._outbound.post(endpoint.url, content=body, headers=headers)
+            reply = await self._trials.post(endpoint.url, content=body, headers=headers)
         except (OutboundRefusedError, OutboundFailedError) as error:
             raise InvalidInputError("url", str(error)) from error
         return reply.status

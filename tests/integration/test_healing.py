@@ -7,6 +7,7 @@ import psutil
 import pytest
 from sqlalchemy import create_engine
 
+from benchmarks.chaos.processes import controller, kill
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.names import PIPELINE
@@ -81,3 +82,20 @@ def test_a_video_waits_for_a_store_that_does_not_write(server: Server, jobs: Job
         assert wait_for(client, video_id)["status"] == "completed"
         assert client.get(f"/v1/videos/{video_id}/content").status_code == 200
     assert jobs.get(video_id).attempts == 1
+
+
+def test_nothing_answers_500_while_serve_s_controller_is_down(server: Server) -> None:
+    with server.client() as client:
+        kill([controller()])
+        until_s = time.monotonic() + 5
+        while time.monotonic() < until_s:
+            assert client.get("/metrics").status_code == 200
+            assert client.get("/readyz").status_code in (200, 503)
+            created = client.post("/v1/videos", json=body())
+            assert created.status_code in (200, 429, 503), created.text
+            time.sleep(0.2)
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < until_s + 60
+            time.sleep(0.2)
+        for video in client.get("/v1/videos").json()["data"]:
+            assert wait_for(client, video["id"])["status"] in ("completed", "failed")

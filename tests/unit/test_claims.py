@@ -6,7 +6,7 @@ import time
 import pytest
 from sqlalchemy import Engine, text
 
-from deployments.errors import JobNotFoundError, LeaseLostError
+from deployments.errors import JobNotFoundError, LeaseLostError, QueueFullError
 from deployments.jobs.claims import Claim, Claims
 from deployments.jobs.retries import Retry
 from deployments.jobs.store import JobStore
@@ -56,7 +56,7 @@ def test_the_oldest_jobs_are_claimed_first_and_no_more_than_may_run(engine: Engi
     assert other.claim(2) == []
     mine.complete(Claim("a", 1))
     assert other.claim(2) == [Claim("c", 1)]
-    assert store.count() == {COMPLETED: 1, IN_PROGRESS: 2}
+    assert store.count() == {IN_PROGRESS: 2}
     assert store.get("c").owner == "other"
 
 
@@ -98,6 +98,27 @@ def test_jobs_of_one_key_that_come_at_once_queue_up_behind_each_other(engine: En
     assert starts == [float(n) for n in range(40)]
 
 
+def test_of_jobs_that_come_at_once_no_more_are_taken_than_may_wait(engine: Engine) -> None:
+    start, refused = threading.Barrier(8), []
+
+    def send(number: int) -> None:
+        size = {"width": 96, "height": 64, "num_frames": 17, "num_inference_steps": 3}
+        job = Job(id=f"job-{number}", model="m", prompt="p", seed="1", **size)
+        start.wait()
+        try:
+            JobStore(engine).add(job, max_unfinished=3)
+        except QueueFullError:
+            refused.append(number)
+
+    senders = [threading.Thread(target=send, args=(n,)) for n in range(8)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert len(refused) == 5
+    assert JobStore(engine).num_unfinished() == 3
+
+
 def test_progress_is_written_by_the_claim_alone(engine: Engine) -> None:
     store = add(engine, "a")
     mine, other = (Claims(engine, name, lease_s=LEASE_S) for name in ("mine", "other"))
@@ -135,6 +156,18 @@ def test_a_job_of_a_gateway_that_is_gone_waits_again(engine: Engine) -> None:
     with pytest.raises(LeaseLostError):
         gone.record(first, step(3))
     assert gone.still_held([first, kept]) == {kept}
+
+
+def test_a_gateway_that_stood_still_takes_no_job_from_itself(engine: Engine) -> None:
+    store = add(engine, "a", "b")
+    claims = Claims(engine, "g", lease_s=LEASE_S)
+    held, forgotten = claims.claim(2)
+    run_out(engine, [held, forgotten])
+    claims.recover([held])
+    assert (store.get(held.job_id).status, store.get(forgotten.job_id).status) == (
+        IN_PROGRESS,
+        QUEUED,
+    )
 
 
 def test_a_job_that_loses_its_gateway_again_and_again_fails(engine: Engine) -> None:

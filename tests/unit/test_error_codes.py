@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from deployments.api.error_body import PROBLEM_MEDIA_TYPE, ErrorBody, Problem
-from deployments.api.errors import codes_by_status, install, job_codes
+from deployments.api.errors import codes_by_status, install
 from deployments.errors import (
     ContentNotReadyError,
     DrainingError,
@@ -17,6 +17,7 @@ from deployments.errors import (
     QueueFullError,
     WaitTooLongError,
 )
+from deployments.jobs.failures import job_codes
 from deployments.jobs.retries import EXPIRED, OUT_OF_MEMORY, POISON_JOB
 from model.errors import InvalidInputError
 from monitoring.jobs import JOB_FAILURES, JOB_RETRIES, JOBS_REFUSED

@@ -12,8 +12,9 @@ from cluster.errors import (
     RankOutOfMemoryError,
     StepTimeoutError,
 )
-from deployments.api.errors import job_error, root_cause
+from deployments.calls import root_cause
 from deployments.errors import StageDiedError, StageTimeoutError
+from deployments.jobs.failures import job_error
 from model.errors import DenoiseCancelled, InvalidInputError
 
 

@@ -1,6 +1,8 @@
 """Latents on their way to the disk and into the job's row, over real files and a real database."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -217,3 +219,23 @@ def test_a_file_that_is_missing_is_not_asked_for_again(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not the store's"):
         asyncio.run(ask_store(read, settings=SETTINGS, patience_s=60.0))
     assert calls == ["once"]
+
+
+def test_a_write_that_is_cancelled_is_over_before_anybody_cleans_up() -> None:
+    begun, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        time.sleep(0.2)
+        written.set()
+
+    async def scenario() -> None:
+        task = asyncio.create_task(ask_store(write, settings=SETTINGS, patience_s=60.0))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert written.is_set()
+
+    asyncio.run(scenario())

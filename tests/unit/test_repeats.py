@@ -152,6 +152,16 @@ def test_a_marked_retry_finds_the_job_and_an_unmarked_one_makes_another(doors: l
     assert (on_purpose.job.id != once.job.id, on_purpose.is_replay) == (True, False)
 
 
+def test_a_retry_waits_for_the_request_that_it_repeats(doors: list[Door]) -> None:
+    async def both() -> list[Accepted]:
+        first = asyncio.create_task(doors[0].post(replace(RETRY, is_retry=False)))
+        await asyncio.sleep(0)  # being read
+        return [await doors[0].post(RETRY), await first]
+
+    retried, first = asyncio.run(both())
+    assert (retried.job.id, retried.is_replay) == (first.job.id, True)
+
+
 @pytest.mark.parametrize("case", ["too old", "failed", "switched off", "somebody else's", "other"])
 def test_a_retry_finds_only_a_recent_live_job_of_its_owner(tmp_path: Path, case: str) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
