@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, delete, select, update
@@ -58,14 +59,19 @@ class DeliveryQueue:
         self._settings = settings
         self._lease_s = settings.outbound.timeout_s + _LEASE_MARGIN_S
 
-    def claim(self, limit: int) -> list[Parcel]:
+    def claim(self, limit: int, *, passed_over: Collection[str] = ()) -> list[Parcel]:
         """Takes events whose time has come; no other gateway gets them until a lease has run out.
 
         Args:
             limit: Most of them.
+            passed_over: Endpoints that have as many attempts under way as they may.
         """
         now_s = time.time()
-        due = (WebhookDelivery.status == PENDING, WebhookDelivery.next_at <= now_s)
+        due = (
+            WebhookDelivery.status == PENDING,
+            WebhookDelivery.next_at <= now_s,
+            WebhookDelivery.endpoint_id.not_in(passed_over),
+        )
         with self._session() as session:
             if session.scalar(select(WebhookDelivery.number).where(*due).limit(1)) is None:
                 return []

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,7 +41,9 @@ class Sender:
         self._outbound = outbound
         self._poll_s = settings.poll_s
         self._max_tasks = settings.outbound.max_concurrent
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._max_per_endpoint = settings.max_concurrent_per_endpoint
+        # What is under way, and for which endpoint.
+        self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopped = asyncio.Event()
         self.loop = Loop("webhooks", self._turn)
         self._pruned_s = float("-inf")
@@ -64,15 +68,25 @@ class Sender:
             await asyncio.wait_for(self._stopped.wait(), self._poll_s)
 
     async def _look(self) -> None:
-        free = self._max_tasks - len(self._tasks)
-        if free > 0:
-            for parcel in await asyncio.to_thread(self._queue.claim, free):
-                task = asyncio.create_task(self._send(parcel), name=parcel.event.id)
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        while len(self._tasks) < self._max_tasks:
+            # One by one: an endpoint may have as many as it may after the next.
+            claim = partial(self._queue.claim, 1, passed_over=self._full_endpoints())
+            parcels = await asyncio.to_thread(claim)
+            if not parcels:
+                break
+            self._begin(parcels[0])
         if time.monotonic() - self._pruned_s >= _PRUNE_EVERY_S:
             self._pruned_s = time.monotonic()
             await asyncio.to_thread(self._queue.prune)
+
+    def _full_endpoints(self) -> list[str]:
+        counts = Counter(self._tasks.values())
+        return [endpoint for endpoint, n in counts.items() if n >= self._max_per_endpoint]
+
+    def _begin(self, parcel: Parcel) -> None:
+        task = asyncio.create_task(self._send(parcel), name=parcel.event.id)
+        self._tasks[task] = parcel.endpoint_id
+        task.add_done_callback(self._tasks.pop)
 
     async def _send(self, parcel: Parcel) -> None:
         body = parcel.event.body()

@@ -1,6 +1,7 @@
 """The ends of jobs, told to real receivers: written with the end, signed, tried again."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -243,6 +244,29 @@ def test_the_same_event_comes_again_until_it_is_taken(database: Engine) -> None:
         Webhook(endpoint.secret).verify(body, headers)
     [row] = rows(database)
     assert (row.status, row.attempts, row.last_status) == (DELIVERED, 4, 200)
+
+
+def test_an_endpoint_that_hangs_keeps_nobody_waiting(database: Engine) -> None:
+    settings = SETTINGS.model_copy(update={"max_concurrent_per_endpoint": 2})
+    assert settings.outbound.max_concurrent > 2
+    with socket.create_server(("127.0.0.1", 0)) as hanging, running_receiver() as receiver:
+        add_endpoint(database, f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        for number in range(settings.outbound.max_concurrent):
+            cancelled_job(database, f"hangs{number}")
+        add_endpoint(database, receiver.url)
+        cancelled_job(database, "comes")
+
+        async def run() -> None:
+            sender = Sender(DeliveryQueue(database, settings), OutboundClient(LOCAL), settings)
+            sender.start()
+            begin_s = time.monotonic()
+            while not receiver.requests:
+                assert time.monotonic() - begin_s < LOCAL.timeout_s / 2, "it waits behind the other"
+                await asyncio.sleep(0.01)
+            sender.loop.check()
+            await sender.loop.stop()
+
+        asyncio.run(run())
 
 
 def test_gone_ends_it_all(database: Engine) -> None:
