@@ -112,19 +112,20 @@ def _num_gangs() -> int:
 
 def ask_all(server: Prometheus) -> list[Finding]:
     """Asks every expression; of an alert its signals, since its condition is false on purpose."""
-    findings = []
+    return [Finding(*asked, server.ask(asked[-1])) for asked in expressions()]
+
+
+def expressions() -> Iterator[tuple[str, str, str]]:
+    """Where each expression stands, what for, and the expression."""
     for board in DASHBOARDS:
         for panel in board.panels:
             for query in panel.queries:
-                answer = server.ask(query.expression)
-                findings.append(Finding(board.title, panel.title, query.expression, answer))
+                yield board.title, panel.title, query.expression
     for group in GROUPS:
         for rule in group.rules:
             signals = rule.signals if isinstance(rule, Alert) else {"": rule.expression}
             for name, expression in signals.items():
-                title = f"{rule.name} {name}".strip()
-                findings.append(Finding(group.name, title, expression, server.ask(expression)))
-    return findings
+                yield group.name, f"{rule.name} {name}".strip(), expression
 
 
 def problems(server: Prometheus, findings: list[Finding]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from autoscaling.order import NORMAL
 from monitoring import jobs
 from monitoring.metric import Metric
 
@@ -16,16 +17,18 @@ DEADLINE, BEST_EFFORT = "deadline", "best_effort"
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The unfinished jobs of one class.
+    """The unfinished jobs of one class and priority.
 
     Args:
         job_class: `deadline` or `best_effort`.
+        priority: One of `autoscaling.order.PRIORITIES`.
         num_queued: Those that wait.
         oldest_s: Unix time at which the oldest of these was accepted.
         num_running: Those in the pipeline.
     """
 
     job_class: str
+    priority: str = NORMAL
     num_queued: int = 0
     oldest_s: float | None = None
     num_running: int = 0
@@ -35,7 +38,7 @@ def exposition(backlogs: Iterable[Backlog] | None, *, ready: bool, now_s: float)
     """The text that Prometheus reads.
 
     Args:
-        backlogs: One per class; None where the database does not answer.
+        backlogs: One per class and priority; None where the database does not answer.
         ready: Whether a video can be made now.
         now_s: Unix time.
     """
@@ -46,10 +49,10 @@ def exposition(backlogs: Iterable[Backlog] | None, *, ready: bool, now_s: float)
     oldest = _gauge(jobs.QUEUE_OLDEST_SECONDS, registry)
     running = _gauge(jobs.RUNNING_JOBS, registry)
     for backlog in backlogs or ():
-        queued.labels(backlog.job_class).set(backlog.num_queued)
-        running.labels(backlog.job_class).set(backlog.num_running)
+        queued.labels(backlog.job_class, backlog.priority).set(backlog.num_queued)
+        running.labels(backlog.job_class).inc(backlog.num_running)
         age_s = 0.0 if backlog.oldest_s is None else now_s - backlog.oldest_s
-        oldest.labels(backlog.job_class).set(max(0.0, age_s))
+        oldest.labels(backlog.job_class, backlog.priority).set(max(0.0, age_s))
     return generate_latest(registry)
 
 

@@ -1,6 +1,6 @@
 """Metrics of jobs: what the gateway sees from a video's acceptance to its end."""
 
-from monitoring.labels import JOB_CLASS, ORIGIN, OUTCOME
+from monitoring.labels import JOB_CLASS, ORIGIN, OUTCOME, PRIORITY
 from monitoring.metric import Exporter, Kind, Label, Metric
 
 # From a canary of two steps to an hour of queue before a long clip.
@@ -125,7 +125,7 @@ QUEUE_JOBS = Metric(
     Kind.GAUGE,
     "jobs",
     "Jobs that wait for the pipeline.",
-    (JOB_CLASS,),
+    (JOB_CLASS, PRIORITY),
     exporter=Exporter.GATEWAY,
 )
 QUEUE_OLDEST_SECONDS = Metric(
@@ -133,7 +133,7 @@ QUEUE_OLDEST_SECONDS = Metric(
     Kind.GAUGE,
     "seconds",
     "Age of the oldest job that waits; 0 with an empty queue.",
-    (JOB_CLASS,),
+    (JOB_CLASS, PRIORITY),
     exporter=Exporter.GATEWAY,
 )
 RUNNING_JOBS = Metric(

@@ -1,10 +1,12 @@
 """Jobs in a database: one row per video, written before anything is queued."""
 
 import time
+from itertools import product
 
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from autoscaling.order import PRIORITIES
 from deployments.errors import JobNotFoundError, QueueFullError
 from deployments.gateway_metrics import BEST_EFFORT, DEADLINE, Backlog
 from deployments.jobs.queue import lock_places, tags_of
@@ -99,21 +101,21 @@ class JobStore:
             return {status: number for status, number in rows}
 
     def backlogs(self) -> list[Backlog]:
-        """The unfinished jobs of each class."""
-        urgent = Job.due_at_s.is_not(None)
-        columns = (Job.status, urgent, func.count(), func.min(Job.created_at))
-        query = select(*columns).where(Job.status.in_((QUEUED, IN_PROGRESS)))
+        """The unfinished jobs of each class and priority."""
+        kinds = (Job.status, Job.due_at_s.is_not(None), Job.priority)
+        query = select(*kinds, func.count(), func.min(Job.created_at))
+        unfinished = query.where(Job.status.in_((QUEUED, IN_PROGRESS))).group_by(*kinds)
         with self._session() as session:
-            rows = session.execute(query.group_by(Job.status, urgent)).all()
-        found: dict[tuple[str, bool], tuple[int, float | None]] = {
-            (status, bool(is_urgent)): (number, oldest_s)
-            for status, is_urgent, number, oldest_s in rows
-        }
+            found = {
+                (status, bool(is_urgent), priority): (number, oldest_s)
+                for status, is_urgent, priority, number, oldest_s in session.execute(unfinished)
+            }
         backlogs = []
-        for job_class, is_urgent in ((DEADLINE, True), (BEST_EFFORT, False)):
-            num_queued, oldest_s = found.get((QUEUED, is_urgent), (0, None))
-            num_running, _ = found.get((IN_PROGRESS, is_urgent), (0, None))
-            backlogs.append(Backlog(job_class, num_queued, oldest_s, num_running))
+        for job_class, priority in product((DEADLINE, BEST_EFFORT), PRIORITIES):
+            kind = (job_class == DEADLINE, priority)
+            num_queued, oldest_s = found.get((QUEUED, *kind), (0, None))
+            num_running, _ = found.get((IN_PROGRESS, *kind), (0, None))
+            backlogs.append(Backlog(job_class, priority, num_queued, oldest_s, num_running))
         return backlogs
 
     def num_unfinished(self) -> int:

@@ -6,15 +6,25 @@ from monitoring.promql import latest, quantile, rate, share
 from monitoring.rules.objectives import WINDOWS, misses_name
 
 _CLASS = "{{job_class}}"
+_CLASS_AND_PRIORITY = "{{job_class}} {{priority}}"
 _OBJECTIVE = "{{objective}}"
 
 _QUEUE = Row(
     "Queue",
     (
-        Panel("Jobs waiting", (Query(latest(jobs.QUEUE_JOBS, "job_class"), _CLASS),), stacked=True),
+        Panel(
+            "Jobs waiting",
+            (Query(latest(jobs.QUEUE_JOBS, "job_class", "priority"), _CLASS_AND_PRIORITY),),
+            stacked=True,
+        ),
         Panel(
             "Oldest job",
-            (Query(latest(jobs.QUEUE_OLDEST_SECONDS, "job_class", how="max"), _CLASS),),
+            (
+                Query(
+                    latest(jobs.QUEUE_OLDEST_SECONDS, "job_class", "priority", how="max"),
+                    _CLASS_AND_PRIORITY,
+                ),
+            ),
             unit="s",
         ),
         Panel(

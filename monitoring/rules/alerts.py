@@ -83,10 +83,10 @@ _QUEUE = (
     Alert(
         "LingbotQueueOld",
         "{age} > 1800",
-        {"age": latest(jobs.QUEUE_OLDEST_SECONDS, "job_class", how="max")},
+        {"age": latest(jobs.QUEUE_OLDEST_SECONDS, "job_class", "priority", how="max")},
         "5m",
         "ticket",
-        "A job of class {{ $labels.job_class }} waits for {{ $value | humanizeDuration }}.",
+        "A {{ $labels.job_class }} job of priority {{ $labels.priority }} waits for {{ $value | humanizeDuration }}.",
     ),
     Alert(
         "LingbotQueueFull",

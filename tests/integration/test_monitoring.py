@@ -72,14 +72,20 @@ def test_more_jobs_make_no_more_series(server: Server) -> None:
     with server.client() as client:
 
         def make(number: int) -> None:
+            """Pairs of jobs beside one that is cancelled and one that is refused."""
             for n in range(number):
-                wanted = body(prompt=f"prompt {n}", seed=n, size=sizes[n % len(sizes)])
-                video_id = client.post("/v1/videos", json=wanted).json()["id"]
-                assert wait_for(client, video_id)["status"] == "completed"
+                size = sizes[n % len(sizes)]
+                wanted = [body(prompt=f"prompt {n} {m}", seed=n, size=size) for m in range(3)]
+                refused = client.post("/v1/videos", json=body(size=f"{n}x{n}"))
+                assert refused.status_code == 400
+                ids = [client.post("/v1/videos", json=each).json()["id"] for each in wanted]
+                client.delete(f"/v1/videos/{ids.pop()}").raise_for_status()
+                for video_id in ids:
+                    assert wait_for(client, video_id)["status"] == "completed"
 
-        make(2)
+        make(len(sizes))
         few = {name for name, _ in scrape(server)}, len(scrape(server))
-        make(8)
+        make(10)
         many = scrape(server)
     assert ({name for name, _ in many}, len(many)) == few
     text = " ".join(value for _, labels in many for value in labels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.monitoring_proof import expressions
 from monitoring import promql
 from monitoring.dashboards.all import DASHBOARDS
 from monitoring.dashboards.panel import WIDTH, Dashboard
@@ -27,6 +28,15 @@ EXPRESSIONS = [
     ),
     *(rule.expression for group in GROUPS for rule in group.rules),
 ]
+
+
+def test_the_proof_is_of_these_very_expressions() -> None:
+    proof = (ROOT / "docs/monitoring/proof.md").read_text()
+    rows = [row.split(" | ", 4) for row in proof.splitlines() if row.endswith("` |")]
+    proved = [
+        (place[2:], title, text[1:-3].replace("\\|", "|")) for place, title, _, _, text in rows
+    ]
+    assert proved == list(expressions()), "run: make monitoring-proof"
 
 
 @pytest.mark.parametrize("path", files(), ids=str)
@@ -70,7 +80,7 @@ def test_queries_are_built_from_metrics() -> None:
     assert promql.latest(GANG_STATE, "gang", how="max", state="idle") == (
         'max by (gang) (ray_lingbot_gang_state{state=~"idle"})'
     )
-    assert promql.latest(QUEUE_JOBS) == "sum (max by (job_class) (lingbot_queue_jobs))"
+    assert promql.latest(QUEUE_JOBS) == "sum (max by (job_class, priority) (lingbot_queue_jobs))"
     assert promql.rate(JOBS, "outcome", window="5m") == (
         "sum by (outcome) (rate(ray_lingbot_jobs_total[5m]))"
     )

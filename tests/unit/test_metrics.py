@@ -4,12 +4,13 @@ import re
 
 import pytest
 
+from autoscaling.order import PRIORITIES
 from cluster import metrics
 from cluster.health import Phase
 from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
 from monitoring import gangs, jobs, stages
-from monitoring.labels import COMPONENTS, GANG, STAGES, clip_size
+from monitoring.labels import COMPONENTS, GANG, PRIORITY, STAGES, clip_size
 from monitoring.metric import OTHER, Kind, Metric
 from monitoring.registry import METRIC_OF_SERIES, METRICS
 
@@ -56,6 +57,10 @@ def test_stages_and_states_are_called_as_in_the_code() -> None:
     assert tuple(stage.value for stage in Stage) == STAGES
     assert (*STAGES, PIPELINE, GATEWAY) == COMPONENTS
     assert tuple(phase.value for phase in Phase) == gangs.GANG_STATES
+
+
+def test_priorities_are_those_of_the_queue() -> None:
+    assert PRIORITY.values == PRIORITIES
 
 
 def test_ray_puts_its_prefix_before_a_name() -> None:
