@@ -8,7 +8,6 @@ Shapes: N pixel frames, F latent frames, H and W pixels, h and w latent pixels.
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from model.types import SPATIAL_STRIDE, CameraPath, VideoShape
@@ -52,6 +51,9 @@ def interpolate_poses(poses: np.ndarray, num_latent_frames: int) -> Tensor:
 def _slerp(source: np.ndarray, rotations: np.ndarray, target: np.ndarray) -> np.ndarray:
     if len(rotations) == 1:  # scipy wants two; one frame has nothing between
         return rotations
+    # Here, since rays need no scipy and where the small model is trained there may be none.
+    from scipy.spatial.transform import Rotation, Slerp
+
     return np.asarray(Slerp(source, Rotation.from_matrix(rotations))(target).as_matrix())
 
 

@@ -78,6 +78,13 @@ def read_dit_config(paths: CheckpointPaths) -> DiTConfig:
     return high
 
 
+def expert_json(config: DiTConfig) -> dict[str, object]:
+    """What the published `config.json` of an expert of these sizes says."""
+    names = ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "eps")
+    sizes = {name: getattr(config, name) for name in (*names, "text_len", "text_dim")}
+    return {"_class_name": "WanModel", "model_type": "i2v", **sizes}
+
+
 def _read_expert(directory: Path, layout: Layout) -> DiTConfig:
     raw = read_json(directory / "config.json")
     source = open_safetensors(directory, "diffusion_pytorch_model")

@@ -20,7 +20,7 @@ from model.parallel.mesh import ParallelMesh
 from model.parallel.parallelize import shard_dit
 from model.parallel.sequence import NoSequenceParallel
 from model.parallel.sharding import Sharding, choose_sharding, device_memory
-from model.scheduler import NUM_TRAIN_TIMESTEPS
+from model.types import NUM_TRAIN_TIMESTEPS
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from model.types import FloatArray, SamplerSettings, SamplerState, Solver
-
-NUM_TRAIN_TIMESTEPS = 1000
+from model.types import NUM_TRAIN_TIMESTEPS, FloatArray, SamplerSettings, SamplerState, Solver
 
 # What diffusers' solvers remember from step to step; DPM++ does without some of it.
 _OUTPUT, _LAST_SAMPLE, _TIMESTEPS = "model_output_", "last_sample", "timestep_list"

@@ -17,6 +17,7 @@ FPS = 16
 TEMPORAL_STRIDE = 4
 SPATIAL_STRIDE = 8
 LATENT_CHANNELS = 16
+NUM_TRAIN_TIMESTEPS = 1000  # what a noise level of 1 is called when the DiT is told of it
 PATCH_SIZE = 2  # the DiT folds 2x2 latent pixels into one token
 
 

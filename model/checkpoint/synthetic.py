@@ -29,7 +29,7 @@ from model.checkpoint.load import same_key
 from model.checkpoint.synthetic_tokenizer import write_tokenizer
 from model.checkpoint.text_encoder import published_text_encoder_key
 from model.checkpoint.vae import VAEConfig, published_vae_key
-from model.config import DiTConfig
+from model.config import DiTConfig, expert_json
 from model.dit import DiT
 from model.errors import CheckpointError
 from model.parallel.sequence import NoSequenceParallel
@@ -166,13 +166,6 @@ def _write_experts(
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(expert_json(config), indent=2))
         _save_shards(folder, shapes, draw, stream=stream, num_shards=num_shards)
-
-
-def expert_json(config: DiTConfig) -> dict[str, object]:
-    """What the published `config.json` of an expert of these sizes says."""
-    names = ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "eps")
-    sizes = {name: getattr(config, name) for name in (*names, "text_len", "text_dim")}
-    return {"_class_name": "WanModel", "model_type": "i2v", **sizes}
 
 
 def _save_shards(
