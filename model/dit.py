@@ -179,9 +179,10 @@ class DiT(nn.Module):
         latent_BCFhw: Tensor,
         timestep_B: Tensor,
         y_BCFhw: Tensor,
-        camera_BCFhw: Tensor,
+        camera_BCFhw: Tensor | None,
         text_BSC: Tensor,
         image_BSC: Tensor | None,
+        rope: RotaryTable,
     ) -> Tensor:
         """One pass for several clips of one size, each with its own timestep, camera and prompt.
 
@@ -191,9 +192,10 @@ class DiT(nn.Module):
             latent_BCFhw: Noisy samples, [B, 16, F, h, w].
             timestep_B: One for each.
             y_BCFhw: Masks and first frames, [B, 20, F, h, w].
-            camera_BCFhw: Folded rays, [B, 384, F, h, w].
+            camera_BCFhw: Folded rays, [B, 384, F, h, w], or None to skip the injection.
             text_BSC: T5 rows, zero after each prompt's end, `text_len` of them.
             image_BSC: CLIP rows, for a model with the image branch.
+            rope: Angles of the clips' tokens.
 
         Returns:
             Predicted flows [B, 16, F, h, w].
@@ -201,9 +203,12 @@ class DiT(nn.Module):
         time_BD, time_B6D = self._embed_timestep(timestep_B)
         patches_BLC = patchify(torch.cat([latent_BCFhw, y_BCFhw], dim=1))
         num_tokens = patches_BLC.shape[1]
-        frames, height, width = latent_BCFhw.shape[2:]
-        rope = self._local_rope((frames, height // PATCH[1], width // PATCH[2]), text_BSC.device)
-        clip = ClipCondition(y_BCFhw, rope, self._embed_camera(camera_BCFhw), ())
+        camera_BLD = None
+        if camera_BCFhw is not None:
+            # Rays of neighbouring frames differ by less than bfloat16 can tell.
+            with torch.autocast(camera_BCFhw.device.type, enabled=False):
+                camera_BLD = self._embed_camera(camera_BCFhw)
+        clip = ClipCondition(y_BCFhw, rope, camera_BLD, ())
         text_BSD = self.text_embedding(text_BSC)
         image_BSD = None if image_BSC is None else self.img_emb(image_BSC)
         tokens = [self._embed_patches(patches_BLC)]

@@ -138,7 +138,8 @@ def modulate(x_BlD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def linear_fp32(x: Tensor, linear: nn.Module) -> Tensor:
     """A linear layer computed in float32 whatever its weights are stored in."""
     assert isinstance(linear, nn.Linear)
-    return F.linear(x.float(), linear.weight.float(), linear.bias.float())
+    with torch.autocast(x.device.type, enabled=False):  # under which training runs the rest
+        return F.linear(x.float(), linear.weight.float(), linear.bias.float())
 
 
 def layer_norm_fp32(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -2,11 +2,14 @@
 
     python -m model.nano data runs/data
     python -m model.nano vae runs/data runs/vae.pt
-    python -m model.nano dit runs/data runs/vae.pt runs/dit.pt
-    python -m model.nano export runs/data runs/vae.pt runs/dit.pt examples/nano
-    python -m model.nano evaluate examples/nano --seed 0
+    python -m model.nano encode runs/data runs/vae.pt runs/latents
+    python -m model.nano dit runs/latents runs/dit.pt
+    python -m model.nano export runs/latents runs/vae.pt runs/dit.pt examples/nano
+    python -m model.nano evaluate examples/nano --seed 0 > figures.json
+    python -m model.nano card examples/nano figures.json
     python -m model.nano sheet examples/nano docs/nano.png
 
+What was cut off goes on: `data` and `encode` keep finished shards, `vae` and `dit` take `--resume`.
 `--toy` makes all of it small enough for seconds on a laptop; its worlds cannot be recognised.
 """
 
@@ -19,20 +22,29 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint.layout import locate_checkpoint
+from model.nano.card import add_figures
 from model.nano.clips import SHAPE
 from model.nano.dataset import write_dataset
 from model.nano.dit_training import DiTTraining, train_dit
-from model.nano.evaluate import Amount, Evaluation
+from model.nano.encoded import encode_clips
 from model.nano.export import export
-from model.nano.sheet import write_sheet
-from model.nano.sizes import NANO, TOY
-from model.nano.studio import SAMPLER, Studio
+from model.nano.sizes import NANO, TOY, NanoSize
+from model.nano.training import Keeping, StoppedEarly
 from model.nano.vae_training import VAETraining, train_vae
 from model.types import VideoShape
 
 _TOY_SHAPE = VideoShape(num_frames=9, height=32, width=48)
-_TOY_AMOUNT = Amount(clips=2, signs=1, pairs=1, longer=2, shape=_TOY_SHAPE)
+_GUIDANCE = 2.0
+_FILES = {
+    "data": ("data",),
+    "vae": ("data", "out"),
+    "encode": ("data", "vae", "out"),
+    "dit": ("data", "out"),
+    "export": ("data", "vae", "dit", "directory"),
+    "evaluate": ("checkpoint",),
+    "card": ("checkpoint", "figures"),
+    "sheet": ("checkpoint", "out"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,111 +52,185 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     command: Callable[[argparse.Namespace], object] = arguments.command
-    result = command(arguments)
+    try:
+        result = command(arguments)
+    except StoppedEarly as stopped:
+        raise SystemExit(f"stopped {stopped}; --resume goes on from there") from stopped
     print(json.dumps(result, indent=2))
 
 
 def _data(arguments: argparse.Namespace) -> object:
-    size, shape = (TOY, _TOY_SHAPE) if arguments.toy else (NANO, SHAPE)
+    size, shape = _size(arguments)
     write_dataset(
         arguments.data,
-        num_clips=arguments.clips or (8 if arguments.toy else 24_000),
+        num_clips=arguments.clips or (8 if arguments.toy else 3000),
         device=arguments.device,
         vocab_size=size.vocab_size,
         shape=shape,
+        workers=_workers(arguments),
     )
     return {"data": str(arguments.data)}
 
 
 def _vae(arguments: argparse.Namespace) -> object:
-    training = VAETraining(seed=arguments.seed)
+    if _is_done(arguments):
+        return {"vae": str(arguments.out)}
+    size, _ = _size(arguments)
+    training = VAETraining(seed=arguments.seed, compiled=_compiled(arguments))
     if arguments.toy:
-        training = replace(training, steps=3, batch=2, frames=5)
+        training = replace(training, steps=3, batch=2, frames=5, validated=2)
     if arguments.steps:
         training = replace(training, steps=arguments.steps)
-    size = TOY if arguments.toy else NANO
-    reached = train_vae(arguments.data, arguments.out, size, training, device=arguments.device)
-    return {"psnr_db": round(reached, 2)}
+    reached = train_vae(
+        arguments.data,
+        arguments.out,
+        size,
+        training,
+        device=arguments.device,
+        keeping=_keeping(arguments),
+    )
+    return {"held_out_psnr_db": round(reached, 2)}
+
+
+def _encode(arguments: argparse.Namespace) -> object:
+    size, shape = _size(arguments)
+    encode_clips(
+        arguments.data,
+        arguments.vae,
+        arguments.out,
+        size,
+        num_clips=arguments.clips or (8 if arguments.toy else 24_000),
+        shape=shape,
+        device=arguments.device,
+        workers=_workers(arguments),
+    )
+    return {"latents": str(arguments.out)}
 
 
 def _dit(arguments: argparse.Namespace) -> object:
-    training = DiTTraining(seed=arguments.seed, compiled=arguments.device.type == "cuda")
+    if _is_done(arguments):
+        return {"dit": str(arguments.out)}
+    size, _ = _size(arguments)
+    training = DiTTraining(seed=arguments.seed, compiled=_compiled(arguments))
     if arguments.toy:
-        training = replace(training, steps=3, batch=2, compiled=False)
+        training = replace(training, steps=3, batch=2, no_camera_every=2)
     if arguments.steps:
         training = replace(training, steps=arguments.steps)
-    size = TOY if arguments.toy else NANO
-    error = train_dit(
-        arguments.data, arguments.vae, arguments.out, size, training, device=arguments.device
+    high, low = train_dit(
+        arguments.data,
+        arguments.out,
+        size,
+        training,
+        device=arguments.device,
+        keeping=_keeping(arguments),
     )
-    return {"low_noise_error": round(error, 4)}
+    return {"high_noise_error": round(high, 4), "low_noise_error": round(low, 4)}
 
 
 def _export(arguments: argparse.Namespace) -> object:
-    size = TOY if arguments.toy else NANO
+    size, _ = _size(arguments)
     num_bytes = export(arguments.data, arguments.vae, arguments.dit, arguments.directory, size)
     return {"bytes": num_bytes}
 
 
+# What judges brings in the server's sampler, and so diffusers, which training does without.
 def _evaluate(arguments: argparse.Namespace) -> object:
-    studio = _studio(arguments)
-    amount = _TOY_AMOUNT if arguments.toy else Amount()
-    return {
-        "seed": arguments.seed,
-        **Evaluation(studio, arguments.seed, amount, arguments.device).run(),
-    }
+    from model.nano.evaluate import Amount, evaluate
+    from model.nano.studio import sampler
+    from model.nano.trials import Judge
+
+    amount = Amount(camera=2, signs=1, text=1, longer=2) if arguments.toy else Amount()
+    settings = sampler(2 if arguments.toy else arguments.steps, arguments.guidance)
+    _, shape = _size(arguments)
+    judge = Judge(arguments.checkpoint, settings, shape, arguments.device)
+    return evaluate(judge, arguments.seed, amount, workers=_workers(arguments))
 
 
 def _sheet(arguments: argparse.Namespace) -> object:
-    shape = _TOY_SHAPE if arguments.toy else SHAPE
-    write_sheet(
-        _studio(arguments),
-        arguments.out,
-        seed=arguments.seed,
-        device=arguments.device,
-        shape=shape,
-    )
+    from model.checkpoint.layout import locate_checkpoint
+    from model.nano.sheet import write_sheet
+    from model.nano.studio import Studio, sampler
+
+    settings = sampler(2 if arguments.toy else arguments.steps, arguments.guidance)
+    paths = locate_checkpoint(arguments.checkpoint)
+    studio = Studio(paths, device=arguments.device, sampler=settings)
+    _, shape = _size(arguments)
+    write_sheet(studio, arguments.out, seed=arguments.seed, device=arguments.device, shape=shape)
     return {"sheet": str(arguments.out)}
 
 
-def _studio(arguments: argparse.Namespace) -> Studio:
-    sampler = replace(
-        SAMPLER, guidance_scale=arguments.guidance, guidance_scale_2=arguments.guidance
-    )
-    if arguments.toy:
-        sampler = replace(sampler, num_inference_steps=2)
-    paths = locate_checkpoint(arguments.checkpoint)
-    return Studio(paths, device=arguments.device, sampler=sampler)
+def _card(arguments: argparse.Namespace) -> object:
+    add_figures(arguments.checkpoint, json.loads(arguments.figures.read_text()))
+    return {"card": str(arguments.checkpoint / "README.md")}
+
+
+def _size(arguments: argparse.Namespace) -> tuple[NanoSize, VideoShape]:
+    return (TOY, _TOY_SHAPE) if arguments.toy else (NANO, SHAPE)
+
+
+def _is_done(arguments: argparse.Namespace) -> bool:
+    done: bool = arguments.resume and arguments.out.exists()
+    return done
+
+
+def _compiled(arguments: argparse.Namespace) -> bool:
+    return arguments.device.type == "cuda" and not arguments.eager
+
+
+def _keeping(arguments: argparse.Namespace) -> Keeping:
+    return Keeping(resume=arguments.resume, limit_s=arguments.limit_s)
+
+
+def _workers(arguments: argparse.Namespace) -> int:
+    """Several where there is a GPU, which one process cannot keep busy."""
+    workers: int = arguments.workers or (4 if arguments.device.type == "cuda" else 1)
+    return workers
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m model.nano", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    training = {"data": _data, "vae": _vae, "dit": _dit, "export": _export}
-    judging = {"evaluate": _evaluate, "sheet": _sheet}
-    files = {
-        "data": ("data",),
-        "vae": ("data", "out"),
-        "dit": ("data", "vae", "out"),
-        "export": ("data", "vae", "dit", "directory"),
-        "evaluate": ("checkpoint",),
-        "sheet": ("checkpoint", "out"),
+    parser = argparse.ArgumentParser(
+        prog="python -m model.nano",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = parser.add_subparsers(required=True)
+    commands = {
+        "data": _data,
+        "vae": _vae,
+        "encode": _encode,
+        "dit": _dit,
+        "export": _export,
+        "evaluate": _evaluate,
+        "card": _card,
+        "sheet": _sheet,
     }
-    for name, command in {**training, **judging}.items():
-        part = commands.add_parser(name)
+    for name, command in commands.items():
+        part = names.add_parser(name)
         part.set_defaults(command=command)
-        for file in files[name]:
+        for file in _FILES[name]:
             part.add_argument(file, type=Path)
-        part.add_argument("--toy", action="store_true", help="tiny sizes, for trying it out")
-        part.add_argument("--device", type=torch.device, default=_default_device())
-        part.add_argument("--seed", type=int, default=0)
-        if name == "data":
-            part.add_argument("--clips", type=int, help="how many to render")
-        if name in ("vae", "dit"):
-            part.add_argument("--steps", type=int, help="batches to train on")
-        if name in judging:
-            part.add_argument("--guidance", type=float, default=SAMPLER.guidance_scale)
+        _add_options(part, name)
     return parser
+
+
+def _add_options(part: argparse.ArgumentParser, name: str) -> None:
+    part.add_argument("--toy", action="store_true", help="tiny sizes, for trying it out")
+    part.add_argument("--device", type=torch.device, default=_default_device())
+    part.add_argument("--seed", type=int, default=0)
+    if name in ("data", "encode"):
+        part.add_argument("--clips", type=int, help="how many to render")
+    if name in ("data", "encode", "evaluate"):
+        part.add_argument("--workers", type=int, help="processes")
+    if name in ("vae", "dit"):
+        part.add_argument("--steps", type=int, help="batches to train on")
+        part.add_argument("--resume", action="store_true", help="go on from the last snapshot")
+        part.add_argument(
+            "--limit-s", type=float, help="seconds after which to stop, to be resumed"
+        )
+        part.add_argument("--eager", action="store_true", help="no torch.compile")
+    if name in ("evaluate", "sheet"):
+        part.add_argument("--steps", type=int, default=12, help="of the sampler")
+        part.add_argument("--guidance", type=float, default=_GUIDANCE)
 
 
 def _default_device() -> torch.device:

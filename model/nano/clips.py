@@ -12,7 +12,9 @@ from model.nano.render import render
 from model.nano.world import World, draw_world
 from model.types import VideoShape
 
-# Seeds below it are for training; evaluation draws above it.
+# Seeds below the first are for training; between them trainings look how far they are; evaluation
+# draws above the second.
+VALIDATION_FROM = 900_000_000
 HELD_OUT_FROM = 1_000_000_000
 SHAPE = VideoShape(num_frames=33, height=96, width=160)
 
@@ -53,12 +55,22 @@ def draw_clip(
         move: Kind of path; None draws that as well.
         still_mood: Whether time of day and weather stay as they begin.
     """
-    motion = draw_motion(Random(seed), move)
-    poses = walk(motion, shape.num_frames)
-    world = draw_world(seed, poses)
+    world, motion = draw_scene(seed, shape.num_frames, move)
     if still_mood:
         world = world.turning(world.before)
     return show(world, motion, shape, device=device, variant=seed)
+
+
+def draw_scene(seed: int, num_frames: int, move: Move | None = None) -> tuple[World, Motion]:
+    """A world and a path through it, of which neither tells anything about the other.
+
+    Args:
+        seed: As in `draw_clip`.
+        num_frames: Of the path that nothing stands in the way of.
+        move: As in `draw_clip`.
+    """
+    motion = draw_motion(Random(f"motion {seed}"), move)
+    return draw_world(seed, walk(motion, num_frames)), motion
 
 
 def show(
@@ -69,3 +81,14 @@ def show(
     picture = render(world, poses, shape, device=device)
     text = caption(world, picture.seen, variant=variant)
     return Clip(world, motion, poses, picture.pixels, text)
+
+
+def to_bytes(pixels_3NHW: Tensor) -> Tensor:
+    """Pixels in [-1, 1] as pictures hold them: uint8 [N, H, W, 3]."""
+    scaled = ((pixels_3NHW + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(1, 2, 3, 0).contiguous()
+
+
+def from_bytes(bytes_BNHW3: Tensor) -> Tensor:
+    """Pictures as networks take them: [B, 3, N, H, W] in [-1, 1]."""
+    return bytes_BNHW3.permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -1,20 +1,40 @@
-"""The data as the DiT's training reads it: encoded once, kept on the device."""
+"""The data as the DiT's training reads it: clips in latent space, encoded as they are rendered.
 
+python -m model.nano encode DATA VAE.pt LATENTS --clips 24000
+"""
+
+import functools
+import hashlib
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.camera import fold, rays, relative_poses, scale_intrinsics
-from model.nano.dataset import TOKENIZER, shards
+from model.errors import ConfigurationError
+from model.image_encoder import normalise_for_clip
+from model.nano.autoencoder import VAE
+from model.nano.clips import Clip, draw_clip, from_bytes, to_bytes
+from model.nano.dataset import (
+    TOKENIZER,
+    read_shards,
+    save_shard,
+    shard_path,
+    shard_seeds,
+    write_shards,
+)
 from model.nano.paths import INTRINSICS
-from model.nano.vae_training import VAE
-from model.tokenizer import PromptTokenizer
+from model.nano.sizes import NanoSize
+from model.nano.tokens import read_tokenizer, tokenize
 from model.types import TEMPORAL_STRIDE, VideoShape
 
 logger = logging.getLogger(__name__)
+
+_CLIPS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +45,10 @@ class EncodedClips:
         latents: Normalised, bfloat16 [n, 16, f, h, w].
         first_frames: The first frame and grey frames after it, likewise.
         motions: From each latent frame to the next, as the model is told: [n, f, 4, 4].
-        images: First frames, uint8 [n, H, W, 3].
-        tokens: Of the captions, 0 after the end [n, S].
+        images: First frames as the CLIP tower takes them, bfloat16 [n, 3, S, S].
+        tokens: Of the captions, 0 after the end [n, T].
         lengths: Tokens of each caption [n].
+        shape: Of the clips.
     """
 
     latents: Tensor
@@ -36,61 +57,86 @@ class EncodedClips:
     images: Tensor
     tokens: Tensor
     lengths: Tensor
+    shape: VideoShape
 
     def __len__(self) -> int:
         return len(self.latents)
 
-    @property
-    def shape(self) -> VideoShape:
-        frames = (self.latents.shape[2] - 1) * TEMPORAL_STRIDE + 1
-        return VideoShape(frames, self.images.shape[1], self.images.shape[2])
 
-
-@torch.no_grad()
 def encode_clips(
-    data: Path, vae: VAE, mean: Tensor, std: Tensor, *, device: torch.device, batch: int = 32
-) -> EncodedClips:
-    """Runs all clips through the VAE and the tokenizer.
+    data: Path,
+    vae_file: Path,
+    folder: Path,
+    size: NanoSize,
+    *,
+    num_clips: int,
+    shape: VideoShape,
+    device: torch.device,
+    workers: int = 1,
+) -> None:
+    """Renders the clips of the first seeds and keeps what the VAE makes of them.
+
+    Shards that are there already are kept, if they are of the same VAE.
 
     Args:
-        data: Folder of clips.
-        vae: Trained.
-        mean: Of its latents, by channel.
-        std: Likewise.
-        device: Where the result is kept.
-        batch: Clips at once.
+        data: Folder of clips, for its tokenizer.
+        vae_file: From `train_vae`.
+        folder: Where; it is made.
+        size: Of the VAE.
+        num_clips: How many.
+        shape: Size of each clip.
+        device: Where to render and encode.
+        workers: Processes that do so.
+
+    Raises:
+        ConfigurationError: The folder's clips are of another VAE.
     """
-    scale = (mean.view(1, -1, 1, 1, 1).to(device), std.view(1, -1, 1, 1, 1).to(device))
-    latents, first_frames, motions, images, captions = [], [], [], [], []
-    for shard in shards(data):
-        for pixels, poses in zip(
-            shard.pixels_BNHW3.split(batch), shard.poses_BN44.split(batch), strict=True
-        ):
-            clip = pixels.to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-            grey = torch.cat([clip[:, :, :1], torch.zeros_like(clip[:, :, 1:])], dim=2)
-            latents.append(_encode(vae, clip, scale))
-            first_frames.append(_encode(vae, grey, scale))
-            motions += [relative_poses(p[::TEMPORAL_STRIDE].float()) for p in poses]
-            images.append(pixels[:, 0])
-        captions += shard.captions
-        logger.info("encoded %d clips", len(captions))
-    tokens, lengths = tokenize(data / TOKENIZER, captions)
+    if not folder.exists():
+        shutil.copytree(data / TOKENIZER, folder / TOKENIZER)
+    mark, digest = folder / "vae.sha256", hashlib.sha256(vae_file.read_bytes()).hexdigest()
+    if mark.exists() and mark.read_text() != digest:
+        raise ConfigurationError(f"{folder} holds clips of another VAE than {vae_file}; remove it")
+    mark.write_text(digest)
+    work = _EncodeShard(folder, vae_file, size, num_clips, shape, device)
+    write_shards(work, folder, num_clips, device, workers)
+
+
+def load_encoded(folder: Path, size: NanoSize, *, device: torch.device) -> EncodedClips:
+    """All encoded clips of a folder, on a device.
+
+    Args:
+        folder: From `encode_clips`.
+        size: Of the image encoder.
+        device: Where to keep them.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    captions: list[str] = []
+    for tensors, texts in read_shards(folder):
+        captions += texts
+        images = tensors.pop("images")
+        tensors["seen"] = clip_pixels(images.to(device), size.image_size).bfloat16()
+        for name, value in tensors.items():
+            parts.setdefault(name, []).append(value.to(device))
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    tokens, lengths = tokenize(read_tokenizer(folder / TOKENIZER), captions)
+    num_frames = (whole["latents"].shape[2] - 1) * TEMPORAL_STRIDE + 1
     return EncodedClips(
-        torch.cat(latents),
-        torch.cat(first_frames),
-        torch.stack(motions).to(device),
-        torch.cat(images).to(device),
-        tokens.to(device),
-        lengths.to(device),
+        latents=whole["latents"],
+        first_frames=whole["first_frames"],
+        motions=whole["motions"],
+        images=whole["seen"],
+        tokens=tokens.to(device),
+        lengths=lengths.to(device),
+        shape=VideoShape(num_frames, *images.shape[1:3]),
     )
 
 
-def tokenize(folder: Path, captions: list[str]) -> tuple[Tensor, Tensor]:
-    """Token numbers [n, S], 0 after the end, and each caption's length [n]."""
-    tokenizer = PromptTokenizer.read(folder / "tokenizer.json")
-    rows = [torch.tensor(tokenizer.encode(text)) for text in captions]
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return padded, torch.tensor([len(row) for row in rows])
+def clip_pixels(images_BHW3: Tensor, side: int) -> Tensor:
+    """What `model.image_encoder.ImageEncoder` shows its tower, for several images."""
+    pixels = images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return normalise_for_clip(
+        F.interpolate(pixels, size=(side, side), mode="bicubic", align_corners=False)
+    )
 
 
 def batch_rays(motions_BF44: Tensor, shape: VideoShape) -> Tensor:
@@ -103,8 +149,58 @@ def batch_rays(motions_BF44: Tensor, shape: VideoShape) -> Tensor:
     return batched
 
 
-def _encode(vae: VAE, clip: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-    with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
-        latent = vae.encode(clip)
-    normalised: Tensor = (latent.float() - scale[0]) / scale[1]
-    return normalised.to(torch.bfloat16)
+@torch.no_grad()
+def encode_batch(vae_file: Path, size: NanoSize, clips: list[Clip]) -> dict[str, Tensor]:
+    """What a shard keeps of clips, on their device."""
+    bytes_BNHW3 = torch.stack([to_bytes(clip.pixels_3NHW) for clip in clips])
+    vae, mean, std = load_vae(vae_file, size, bytes_BNHW3.device)
+    pixels = from_bytes(bytes_BNHW3)
+    grey = torch.cat([pixels[:, :, :1], torch.zeros_like(pixels[:, :, 1:])], dim=2)
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+        latents = [vae.encode(each) for each in (pixels, grey)]
+    normal = [((each.float() - mean) / std).to(torch.bfloat16) for each in latents]
+    motions = [relative_poses(clip.poses_N44[::TEMPORAL_STRIDE].float()) for clip in clips]
+    return {
+        "latents": normal[0],
+        "first_frames": normal[1],
+        "motions": torch.stack(motions),
+        "images": bytes_BNHW3[:, 0],
+    }
+
+
+@functools.cache
+def load_vae(file: Path, size: NanoSize, device: torch.device) -> tuple[VAE, Tensor, Tensor]:
+    """A trained VAE with mean and standard deviation of its latents, [1, 16, 1, 1, 1] each."""
+    stored = torch.load(file, weights_only=True, map_location=device)
+    vae = VAE(size).to(device)
+    vae.load_state_dict(stored["vae"])
+    mean, std = (stored[name].view(1, -1, 1, 1, 1) for name in ("mean", "std"))
+    return vae, mean, std
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodeShard:
+    """Renders and encodes one shard."""
+
+    folder: Path
+    vae_file: Path
+    size: NanoSize
+    num_clips: int
+    shape: VideoShape
+    device: torch.device
+
+    def __call__(self, number: int) -> int:
+        seeds = list(shard_seeds(number, self.num_clips))
+        parts: dict[str, list[Tensor]] = {}
+        captions: list[str] = []
+        for start in range(0, len(seeds), _CLIPS_AT_ONCE):
+            clips = [
+                draw_clip(seed, device=self.device, shape=self.shape)
+                for seed in seeds[start : start + _CLIPS_AT_ONCE]
+            ]
+            captions += [clip.caption for clip in clips]
+            for name, value in encode_batch(self.vae_file, self.size, clips).items():
+                parts.setdefault(name, []).append(value.cpu())
+        whole = {name: torch.cat(values).contiguous() for name, values in parts.items()}
+        save_shard(shard_path(self.folder, number), whole, captions)
+        return number

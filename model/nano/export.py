@@ -14,39 +14,68 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.checkpoint.image_encoder import published_vision_key
-from model.checkpoint.synthetic import expert_json
 from model.checkpoint.text_encoder import published_text_encoder_key
 from model.checkpoint.vae import published_vae_key
+from model.config import expert_json
 from model.errors import CheckpointError
+from model.nano.card import write_card
 from model.nano.dataset import TOKENIZER
 from model.nano.sizes import IMAGE_DIM, NanoSize
 
+MOST_BYTES = 24_000_000  # of all files, so that they can lie in a repository
 _TEXT_ENCODER = "models_t5_umt5-xxl-enc-bf16.pth"
 _IMAGE_ENCODER = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 
-def export(data: Path, vae_file: Path, dit_file: Path, directory: Path, size: NanoSize) -> int:
-    """Writes a checkpoint that the server serves.
+def export(
+    data: Path,
+    vae_file: Path,
+    dit_file: Path,
+    directory: Path,
+    size: NanoSize,
+    *,
+    most_bytes: int = MOST_BYTES,
+) -> int:
+    """Writes a checkpoint that the server serves, and its card.
 
     Args:
-        data: Folder of clips, for its tokenizer.
+        data: Folder of clips, encoded or not, for its tokenizer.
         vae_file: From `train_vae`.
         dit_file: From `train_dit`.
-        directory: Must not exist.
+        directory: Must not exist; it appears only once it is complete.
         size: How large everything is.
+        most_bytes: That all files may have together.
 
     Returns:
         Bytes of all files.
 
     Raises:
-        CheckpointError: The directory is there already.
+        CheckpointError: The directory is there already, or the files are larger than they may be.
     """
     if directory.exists():
         raise CheckpointError(f"{directory} is in the way of a new checkpoint")
-    (directory / "google").mkdir(parents=True)
-    shutil.copytree(data / TOKENIZER, directory / "google" / "umt5-xxl")
-    _write_vae(torch.load(vae_file, weights_only=True), directory, size)
-    parts = _parts(torch.load(dit_file, weights_only=True)["model"])
+    vae, dit = (torch.load(f, weights_only=True, map_location="cpu") for f in (vae_file, dit_file))
+    unfinished = directory.with_name(f"{directory.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "google").mkdir(parents=True)
+    shutil.copytree(data / TOKENIZER, unfinished / "google" / "umt5-xxl")
+    _write_vae(vae, unfinished, size)
+    _write_world_model(dit["model"], unfinished, size)
+    facts = {
+        "clips": dit["data"],
+        "vae": {name: vae[name] for name in ("training", "seconds", "hardware", "psnr_db")},
+        "dit": {name: dit[name] for name in ("training", "seconds", "hardware", "errors")},
+    }
+    write_card(unfinished, facts)
+    num_bytes = sum(path.stat().st_size for path in unfinished.rglob("*") if path.is_file())
+    if num_bytes > most_bytes:
+        raise CheckpointError(f"{unfinished} has {num_bytes} bytes, more than {most_bytes}")
+    unfinished.replace(directory)
+    return num_bytes
+
+
+def _write_world_model(state: dict[str, Tensor], directory: Path, size: NanoSize) -> None:
+    parts = _parts(state)
     for name in ("high_noise", "low_noise"):
         folder = directory / f"{name}_model"
         folder.mkdir()
@@ -57,7 +86,6 @@ def export(data: Path, vae_file: Path, dit_file: Path, directory: Path, size: Na
     torch.save({k: v.bfloat16() for k, v in text_encoder.items()}, directory / _TEXT_ENCODER)
     image_encoder = _vision_tower(parts["image_encoder"], size)
     torch.save({k: v.half() for k, v in image_encoder.items()}, directory / _IMAGE_ENCODER)
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -1,12 +1,12 @@
 """Camera paths like a person's: walking, turning, looking around.
 
 World axes are those of the camera conventions (OpenCV): x right, y down, z forward; the ground is
-`EYE_HEIGHT_M` below the first camera. A path turns and walks at rates that stay the same in the
-camera's own frame, which makes lines, turns, arcs and orbits alike.
+`EYE_HEIGHT_M` below the first camera. A path turns and walks at rates in the camera's own frame,
+which makes lines, turns, arcs and orbits alike. Rates stay the same, set in gently, or change once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
 
@@ -32,7 +32,25 @@ class Move(str, Enum):
     PITCH = "pitch"
     RISE = "rise"
     ORBIT = "orbit"
+    STILL = "still"
     MIXTURE = "mixture"
+
+
+# How often each is drawn, in percent.
+_FREQUENCIES = {
+    Move.FORWARD: 8,
+    Move.BACK: 6,
+    Move.STRAFE: 7,
+    Move.YAW: 13,
+    Move.PITCH: 7,
+    Move.RISE: 5,
+    Move.ORBIT: 15,
+    Move.STILL: 5,
+    Move.MIXTURE: 34,
+}
+_UNSTEADY = 0.25  # share of paths that are eased or have two parts
+_EASE_S = 1.0
+_FIRST_PART_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,8 @@ class Motion:
         forward: Share forwards.
         yaw: Degrees per second, to the right.
         pitch: Degrees per second, upwards.
+        eased: Whether it sets in over the first second.
+        then: What follows after the first second; None goes on as before.
     """
 
     right: float = 0.0
@@ -55,32 +75,56 @@ class Motion:
     forward: float = 0.0
     yaw: float = 0.0
     pitch: float = 0.0
+    eased: bool = False
+    then: "Motion | None" = None
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Right, down, forward, yaw and pitch."""
+        return (self.right, self.down, self.forward, self.yaw, self.pitch)
 
     @property
     def mirrored(self) -> "Motion":
         """The same walk, turning to the other side."""
-        return Motion(self.right, self.down, self.forward, -self.yaw, self.pitch)
+        then = None if self.then is None else self.then.mirrored
+        return replace(self, yaw=-self.yaw, then=then)
 
 
 def draw_motion(random: Random, move: Move | None = None) -> Motion:
-    """A random path of a kind, or of any kind.
+    """A random path.
 
     Args:
         random: Where chance comes from.
-        move: None draws the kind as well, mixtures most often.
+        move: Of this kind, at steady rates; None draws kind and course as well.
     """
-    move = random.choice([*Move, *[Move.MIXTURE] * 5, Move.ORBIT]) if move is None else move
+    if move is not None:
+        return _steady(random, move)
+    motion = _steady(random, _any_move(random))
+    if random.random() >= _UNSTEADY:
+        return motion
+    if random.random() < 0.5:
+        return replace(motion, eased=True)
+    return replace(motion, then=_steady(random, _any_move(random)))
+
+
+def _any_move(random: Random) -> Move:
+    return random.choices(list(_FREQUENCIES), list(_FREQUENCIES.values()))[0]
+
+
+def _steady(random: Random, move: Move) -> Motion:
+    """Slow enough that what the first frame shows is still in view after four seconds."""
     side = random.choice((-1.0, 1.0))
-    turn = side * random.uniform(10, 25)
+    turn = side * random.uniform(5, 13)
     simple = {
         Move.FORWARD: Motion(forward=1),
         Move.BACK: Motion(forward=-1),
         Move.STRAFE: Motion(right=side),
         Move.RISE: Motion(down=-1),
         Move.YAW: Motion(yaw=turn),
-        Move.PITCH: Motion(pitch=side * random.uniform(5, 9)),
+        Move.PITCH: Motion(pitch=side * random.uniform(3, 7)),
         # Walking sideways around what is ahead.
-        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(12, 22)),
+        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(6, 12)),
+        Move.STILL: Motion(),
     }
     return simple[move] if move in simple else _mixture(random, turn)
 
@@ -95,6 +139,8 @@ def _mixture(random: Random, turn: float) -> Motion:
 def walk(motion: Motion, num_frames: int, *, fps: int = FPS) -> Tensor:
     """Poses of a path that starts at the origin, level, looking along z.
 
+    A longer walk begins like a shorter one.
+
     Args:
         motion: Its rates.
         num_frames: Pixel frames.
@@ -103,15 +149,37 @@ def walk(motion: Motion, num_frames: int, *, fps: int = FPS) -> Tensor:
     Returns:
         Camera-to-world [num_frames, 4, 4], float64, metres.
     """
-    time_s = torch.arange(num_frames, dtype=torch.float64) / fps
-    rotations = _rotations(torch.deg2rad(motion.yaw * time_s), torch.deg2rad(motion.pitch * time_s))
-    level = _rotations(torch.deg2rad(motion.yaw * time_s), torch.zeros_like(time_s))
-    velocity = torch.tensor([motion.right, motion.down, motion.forward], dtype=torch.float64)
-    steps = level @ (velocity * WALKING_M_PER_S / fps)
+    rates = _rates(motion, torch.arange(num_frames, dtype=torch.float64) / fps)
+    yaw, pitch = (_sum_before(torch.deg2rad(rates[:, axis]) / fps) for axis in (3, 4))
+    level = _rotations(yaw, torch.zeros_like(yaw))
+    steps = (level @ rates[:, :3, None]).squeeze(-1) * WALKING_M_PER_S / fps
     poses = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
-    poses[:, :3, :3] = rotations
-    poses[1:, :3, 3] = steps[:-1].cumsum(0)
+    poses[:, :3, :3] = _rotations(yaw, pitch)
+    poses[:, :3, 3] = _sum_before(steps)
     return poses
+
+
+def turned_apart_deg(a: Motion, b: Motion, num_frames: int) -> float:
+    """Angle between where two paths look in the end."""
+    ends = [walk(motion, num_frames)[-1, :3, :3] for motion in (a, b)]
+    cosine = ((ends[0].mT @ ends[1]).trace() - 1) / 2
+    return math.degrees(math.acos(max(-1.0, min(1.0, float(cosine)))))
+
+
+def _rates(motion: Motion, time_s: Tensor) -> Tensor:
+    """Rates of each frame, [N, 5]."""
+    rates = torch.tensor(motion.rates, dtype=torch.float64).expand(len(time_s), -1)
+    if motion.eased:
+        share = (time_s / _EASE_S).clamp(0, 1)
+        rates = rates * (share * share * (3 - 2 * share))[:, None]
+    if motion.then is None:
+        return rates
+    return torch.where(time_s[:, None] < _FIRST_PART_S, rates, _rates(motion.then, time_s))
+
+
+def _sum_before(steps: Tensor) -> Tensor:
+    """Sum of the steps before each frame."""
+    return steps.cumsum(0) - steps
 
 
 def camera_path(motion: Motion, num_frames: int) -> CameraPath:

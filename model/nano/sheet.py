@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from model.nano.clips import HELD_OUT_FROM, SHAPE, draw_clip
-from model.nano.evaluate import truth
+from model.nano.frames import truth
 from model.nano.paths import Move, camera_path
 from model.nano.studio import Studio, Take
 from model.types import VideoShape
@@ -38,7 +38,7 @@ def write_sheet(
         clip = draw_clip(world_seed, device=device, shape=shape, move=move)
         frames = truth(clip)
         camera = camera_path(clip.motion, shape.num_frames)
-        made = studio.make(Take(frames[0], clip.caption, camera, world_seed), shape)
+        made = studio.make(Take(frames[0], clip.caption, camera, world_seed), shape).frames
         chosen = np.linspace(0, shape.num_frames - 1, _COLUMNS).round().astype(int)
         rows += [np.concatenate(list(each[chosen]), axis=1) for each in (frames, made)]
         rows.append(np.full((_GAP, rows[0].shape[1], 3), 255, np.uint8))

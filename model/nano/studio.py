@@ -22,7 +22,12 @@ from model.types import (
 from model.vae_decoder import VAEDecoder
 from model.vae_encoder import VAEEncoder
 
-SAMPLER = SamplerSettings(num_inference_steps=12, guidance_scale=2.0, guidance_scale_2=2.0)
+
+def sampler(num_steps: int, guidance: float) -> SamplerSettings:
+    """Published settings but for the number of steps and the guidance of both experts."""
+    return SamplerSettings(
+        num_inference_steps=num_steps, guidance_scale=guidance, guidance_scale_2=guidance
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,19 @@ class Take:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A clip that was made.
+
+    Args:
+        frames: uint8 [N, H, W, 3].
+        is_finite: Whether its latents were all numbers; bytes would not tell.
+    """
+
+    frames: UInt8Array
+    is_finite: bool
+
+
 class Studio:
     """Makes clips.
 
@@ -56,7 +74,7 @@ class Studio:
         checkpoint: CheckpointPaths,
         *,
         device: torch.device,
-        sampler: SamplerSettings = SAMPLER,
+        sampler: SamplerSettings,
     ) -> None:
         dtype = torch.float32
         self._text = TextEncoder.load(checkpoint, device=device, dtype=dtype)
@@ -67,8 +85,8 @@ class Studio:
         self._negative = self._text.encode(DEFAULT_NEGATIVE_PROMPT)
         self._sampler = sampler
 
-    def make(self, take: Take, shape: VideoShape) -> UInt8Array:
-        """One clip: uint8 [N, H, W, 3]."""
+    def make(self, take: Take, shape: VideoShape) -> Made:
+        """One clip."""
         request = DenoiseRequest(
             prompt=self._text.encode(take.prompt),
             negative_prompt=self._negative,
@@ -81,7 +99,8 @@ class Studio:
         )
         *_, latents = self._denoiser.denoise(request)
         assert isinstance(latents, Latents)
-        return np.concatenate([f.pixels for f in self._vae_decoder.decode(latents)])
+        frames = np.concatenate([f.pixels for f in self._vae_decoder.decode(latents)])
+        return Made(frames, bool(np.isfinite(latents.values).all()))
 
     def reconstruct(self, pixels_3NHW: Tensor) -> UInt8Array:
         """A clip through the VAE and back: uint8 [N, H, W, 3]."""

@@ -13,12 +13,16 @@ import torch
 from torch import Tensor
 
 from model.nano.paths import EYE_HEIGHT_M
+from model.types import FPS
 
 # Columns first, so that which is which is known without looking.
 KINDS = ("column",) * 6 + ("box",) * 5 + ("wall",)
 NUM_THINGS = len(KINDS)
 NUM_COLUMNS = KINDS.count("column")
 CLEARANCE_M = 1.1  # between a path and whatever stands there
+_AZIMUTH = 1.1  # to either side of the first view's middle, radians
+_CHANGING = 1 / 3  # share of worlds whose mood changes
+_CHANGE_FROM_S, _CHANGE_S = 0.2, 1.15
 
 COLOURS = {
     "red": (0.85, 0.13, 0.12),
@@ -124,9 +128,9 @@ def draw_world(seed: int, path: Tensor) -> World:
         seed: Same seed and path, same world.
         path: Poses [N, 4, 4], which nothing may stand in the way of.
     """
-    random = Random(seed)
+    random = Random(f"world {seed}")  # a stream of its own: paths are drawn from the same seeds
     before = Mood(random.choice(TIMES), random.choice(WEATHERS))
-    after = random.choice((before, _other_mood(random, before)))
+    after = _other_mood(random, before) if random.random() < _CHANGING else before
     centres, halves = _places(random, path)
     return World(
         seed=seed,
@@ -145,9 +149,10 @@ def draw_world(seed: int, path: Tensor) -> World:
     )
 
 
-def light(world: World, num_frames: int) -> Light:
-    """The light of each frame: the first tenth of the clip as before, the last third as after."""
-    share = (torch.linspace(0, 1, num_frames) - 0.1).div(0.57).clamp(0, 1)[:, None]
+def light(world: World, num_frames: int, *, fps: int = FPS) -> Light:
+    """The light of each frame: the first moments as before, and from 1.4 seconds on as after."""
+    time_s = torch.arange(num_frames) / fps
+    share = ((time_s - _CHANGE_FROM_S) / _CHANGE_S).clamp(0, 1)[:, None]
     return Light(
         *(
             a + (b - a) * share
@@ -195,7 +200,7 @@ def _free_place(
     taken: list[tuple[float, float]],
 ) -> tuple[float, float]:
     for _ in range(40):
-        distance, azimuth = random.uniform(2.2, 11), random.uniform(-2.0, 2.0)
+        distance, azimuth = random.uniform(2.2, 11), random.uniform(-_AZIMUTH, _AZIMUTH)
         place = (distance * math.sin(azimuth), distance * math.cos(azimuth))
         clear = all(math.dist(place, p) > reach + CLEARANCE_M for p in walked)
         if clear and all(math.dist(place, p) > 1.6 for p in taken):

@@ -1,0 +1,42 @@
+"""The VAE for clips whole in memory, as training and encoding have them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model.nano.sizes import NanoSize
+from model.vae_layers import channels_last
+from model.vae_network import DecoderHalf, EncoderHalf
+
+
+class VAE(nn.Module):
+    """The two halves of a VAE of the Wan 2.1 shape."""
+
+    def __init__(self, size: NanoSize) -> None:
+        super().__init__()
+        self.encoder = EncoderHalf(size.vae)
+        self.decoder = DecoderHalf(size.vae)
+
+    def encode(self, pixels_B3NHW: Tensor) -> Tensor:
+        """Raw latents [B, 16, f, h, w] of pixels in [-1, 1]."""
+        first: Tensor
+        first, kept = self.encoder(channels_last(pixels_B3NHW[:, :, :1]), ())
+        if pixels_B3NHW.shape[2] == 1:
+            return first
+        rest, _ = self.encoder(channels_last(pixels_B3NHW[:, :, 1:]), kept)
+        return torch.cat([first, rest], dim=2)
+
+    def decode(self, latent_BCfhw: Tensor) -> Tensor:
+        """Pixels [B, 3, N, H, W] about [-1, 1] of raw latents."""
+        first: Tensor
+        first, kept = self.decoder(channels_last(latent_BCfhw[:, :, :1]), ())
+        if latent_BCfhw.shape[2] == 1:
+            return first
+        rest, _ = self.decoder(channels_last(latent_BCfhw[:, :, 1:]), kept)
+        return torch.cat([first, rest], dim=2)
+
+
+def psnr_of(squared_error: float) -> float:
+    """dB, of the mean squared error of pixels in [-1, 1]."""
+    return 10 * math.log10(4.0 / max(squared_error, 1e-12))

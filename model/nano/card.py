@@ -1,0 +1,118 @@
+"""The card of a trained checkpoint: what it was trained on and how long, what it can do and cannot.
+
+python -m model.nano card CHECKPOINT FIGURES.json
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.nano.noise import LEAST
+
+_FACTS = "training.json"
+_WRONG = ("mirrored_yaw", "no_motion", "other_path")
+_TEXT = """# lingbot-world-nano
+
+A checkpoint of the architecture that lingbot-serve serves, small enough to ship and to run on two
+CPU cores: umT5 text encoder, CLIP image encoder, Wan VAE, and two camera-conditioned DiT experts
+with the image branch. It shows that the product works, and that the camera does what a request
+says.
+
+| | |
+|---|---|
+| Data | {clips} clips of worlds that `model/nano` draws and renders itself |
+| Training of the VAE | {vae_steps} steps, {vae_minutes} minutes on {vae_hardware} |
+| Training of experts and encoders | {dit_steps} steps, {dit_minutes} minutes on {dit_hardware} |
+| Rendering and encoding | {clips_minutes} minutes on {clips_hardware} |
+| Made for | 160x96 (ask for an area of 176x96), 33 frames, 12 steps |
+| Made again with | `make nano` |
+| Licence | Apache-2.0, that of the project |
+
+## What it cannot do
+
+* It knows its own worlds alone: ground, sky, columns, boxes and walls. A photograph comes out as
+  something else.
+* Other sizes than 160x96 were not trained, nor more than 19 steps: noise below a level of {least}
+  was never seen.
+* Turns were trained up to 13 degrees per second, orbits up to 12, looking up and down up to 7,
+  walks at 1.4 metres per second.
+* Captions were trained in plain English of the kind that `model/nano/captions.py` writes.
+* Where the camera comes to see what the first frame does not show, the result is a guess.
+
+## Figures
+
+{figures}
+"""
+
+
+def write_card(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Writes what is known of a checkpoint before it is evaluated.
+
+    Args:
+        directory: Of the checkpoint.
+        facts: What it was trained on, and how.
+    """
+    (directory / _FACTS).write_text(json.dumps(facts, indent=2))
+    (directory / "README.md").write_text(
+        _card(facts, "Not evaluated yet: `make world-eval SEED=0`.\n")
+    )
+
+
+def add_figures(directory: Path, figures: Mapping[str, Any]) -> None:
+    """Writes the card anew with what `evaluate` found.
+
+    Args:
+        directory: Of the checkpoint.
+        figures: The evaluation's object.
+    """
+    facts = json.loads((directory / _FACTS).read_text())
+    (directory / "README.md").write_text(_card(facts, figures_table(figures)))
+
+
+def figures_table(figures: Mapping[str, Any]) -> str:
+    """The evaluation as a table, with what must hold beside what was found."""
+    camera, longer, text = figures["camera"], figures["longer"], figures["text"]
+    rows = [
+        (
+            f"PSNR of the right path above {name.replace('_', ' ')}",
+            "{margin_db} dB on average; at least 2 dB in {share:.1%}".format(**camera[name]),
+            "2 dB; 90 %",
+        )
+        for name in _WRONG
+    ]
+    rows += [
+        (f"Apparent {name} goes the way it was told", f"{share:.1%}", "95 %")
+        for name, share in figures["signs"].items()
+    ]
+    rows += [
+        ("VAE reconstruction", f"{camera['vae_db']} dB", "30 dB"),
+        ("First frame, worst clip", f"{camera['first_frame_min_db']} dB", "26 dB"),
+        ("Later frames move towards the prompt's mood", f"{text['share']:.1%} of pairs", "80 %"),
+        ("Finite at twice the length", f"{longer['finite']:.1%}", "100 %"),
+    ]
+    rows += [
+        (
+            f"Margin over {name.replace('_', ' ')} kept at twice the length",
+            "none to keep" if longer[name]["kept"] is None else f"{longer[name]['kept']:.1%}",
+            "80 %",
+        )
+        for name in _WRONG
+    ]
+    lines = ["| what | found | wanted |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)]
+    moves = ", ".join(f"{count} {move}" for move, count in camera["moves"].items())
+    head = (
+        f"`make world-eval SEED={figures['seed']}` on {figures['hardware']}: "
+        f"{camera['clips']} worlds that were not in the data, paths of {moves}.\n"
+    )
+    return "\n".join([head, *lines, ""])
+
+
+def _card(facts: Mapping[str, Any], figures: str) -> str:
+    parts = {"vae": facts["vae"], "dit": facts["dit"], "clips": facts["clips"]}
+    minutes = {f"{name}_minutes": f"{part['seconds'] / 60:.1f}" for name, part in parts.items()}
+    hardware = {f"{name}_hardware": part["hardware"] for name, part in parts.items()}
+    steps = {f"{name}_steps": parts[name]["training"]["steps"] for name in ("vae", "dit")}
+    return _TEXT.format(
+        clips=facts["clips"]["clips"], least=LEAST, figures=figures, **minutes, **hardware, **steps
+    )

@@ -1,0 +1,136 @@
+"""Training that can be cut off, what evaluation counts, and what both do without."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model.nano.card import figures_table
+from model.nano.evaluate import Amount, evaluate, verdicts
+from model.nano.paths import Motion, turned_apart_deg
+from model.nano.studio import sampler
+from model.nano.training import Keeping, Loop, RunningAverage, StoppedEarly, shuffled
+from model.nano.trials import WRONG, Judge, Row, Trial, other_motion
+from model.types import VideoShape
+
+CPU = torch.device("cpu")
+
+
+def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = _train(tmp_path / "whole.pt", Keeping())
+    with pytest.raises(StoppedEarly, match="after step 0"):
+        _train(tmp_path / "cut.pt", Keeping(limit_s=0))
+    for _ in range(3):
+        with pytest.raises(StoppedEarly):
+            _train(tmp_path / "cut.pt", Keeping(resume=True, limit_s=0))
+    resumed = _train(tmp_path / "cut.pt", Keeping(resume=True))
+    assert torch.equal(whole, resumed)
+    assert not list(tmp_path.iterdir())
+
+
+def _train(file: Path, keeping: Keeping) -> torch.Tensor:
+    torch.manual_seed(3)
+    model = nn.Linear(4, 4)
+    loop = Loop(
+        model,
+        [{"params": list(model.parameters()), "lr": 0.1}],
+        steps=6,
+        warm_up=0.3,
+        betas=(0.9, 0.99),
+        decay=0.9,
+        file=file,
+        keeping=keeping,
+    )
+    for _, chosen in zip(loop, _batches(loop.first), strict=False):
+        model(torch.randn(2, 4) + chosen[:, None]).square().mean().backward()
+    loop.finish()
+    (averaged, _) = loop.average.module.parameters()
+    return averaged
+
+
+def _batches(first: int) -> Sequence[torch.Tensor]:
+    batches = shuffled(7, 2, 0, first=first, device=CPU)
+    return [next(batches) for _ in range(6 - first)]
+
+
+def test_batches_show_each_clip_once_before_any_again() -> None:
+    batches = shuffled(6, 2, 0, first=0, device=CPU)
+    epochs = [torch.cat([next(batches) for _ in range(3)]).sort().values for _ in range(2)]
+    for epoch in epochs:
+        assert epoch.tolist() == list(range(6))
+    later = shuffled(6, 2, 0, first=4, device=CPU)
+    again = shuffled(6, 2, 0, first=0, device=CPU)
+    assert torch.equal(next(later), [next(again) for _ in range(5)][4])
+
+
+def test_the_running_average_follows_the_weights() -> None:
+    module = nn.Linear(2, 2)
+    average = RunningAverage(module, decay=0.5)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    for step in range(60):
+        average.update(step)
+    assert torch.allclose(average.module.weight, module.weight)
+
+
+# On the machine that trains there may be PyTorch and transformers and not much else.
+def test_training_needs_neither_diffusers_nor_ftfy_nor_scipy() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('diffusers', 'ftfy', 'scipy')))\n"
+        "import model.nano.__main__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+class _Scripted(Judge):
+    """Rows as a checkpoint would have that follows the camera in three clips of four."""
+
+    def __call__(self, trial: Trial) -> Row:
+        margin = 1.0 if trial.number == 0 else 4.0
+        margins = dict.fromkeys(WRONG, margin)
+        if trial.kind == "longer":
+            long = {f"long_{name}": value / 2 for name, value in margins.items()}
+            short = {f"short_{name}": value for name, value in margins.items()}
+            return {**long, **short, "long_right": 20.0, "finite": 1.0}
+        return {
+            **margins,
+            "right": 25.0,
+            "first_frame": 30.0 - trial.number,
+            "vae": 31.0,
+            "agrees": 1.0,
+            "progress": 0.5,
+            "finite": 1.0,
+        }
+
+
+def test_figures_tell_the_margin_that_must_be_from_any_margin() -> None:
+    judge = _Scripted(Path(), sampler(12, 2.0), VideoShape(33, 96, 160), CPU)
+    figures = evaluate(judge, 7, Amount(camera=4, signs=2, text=2, longer=2))
+    assert figures["seed"] == 7
+    assert figures["camera"]["moves"] == {"yaw": 1, "orbit": 1, "mixture": 2}
+    for name in WRONG:
+        margin = figures["camera"][name]
+        assert margin == {"margin_db": 3.25, "share": 0.75, "share_better": 1.0}
+        assert figures["longer"][name]["kept"] == 0.5
+    assert figures["camera"]["first_frame_min_db"] == 27.0
+    assert figures["holds"] == {
+        "follows_the_camera": False,
+        "signs": True,
+        "vae": True,
+        "first_frame": True,
+        "text": True,
+        "longer": False,
+    }
+    assert verdicts(figures) == figures["holds"]
+    assert "at least 2 dB in 75.0%" in figures_table(figures)
+
+
+def test_the_other_path_of_a_trial_looks_elsewhere_in_the_end() -> None:
+    for seed in range(20):
+        other = other_motion(Motion(yaw=9), seed)
+        assert turned_apart_deg(Motion(yaw=9), other, 33) >= 10
