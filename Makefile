@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean bench-defence
+.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean bench-defence nano world-eval nano-sheet
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,22 @@ openapi: $(STAMP) ## Write docs/openapi.json from the routes
 
 monitoring-proof: $(STAMP) $(CHECKPOINT) ## Show that every panel and rule returns data (needs prometheus)
 	$(BIN)/python -m benchmarks.monitoring_proof
+
+RUNS ?= /tmp/lingbot-world-nano
+NANO := $(BIN)/python -m model.nano
+nano: $(STAMP) ## Train examples/nano from nothing on this host's GPU (RUNS=folder; goes on where it was cut off)
+	$(NANO) data $(RUNS)/data
+	$(NANO) vae $(RUNS)/data $(RUNS)/vae.pt --resume
+	$(NANO) encode $(RUNS)/data $(RUNS)/vae.pt $(RUNS)/latents
+	$(NANO) dit $(RUNS)/latents $(RUNS)/dit.pt --resume
+	$(NANO) export $(RUNS)/latents $(RUNS)/vae.pt $(RUNS)/dit.pt examples/nano
+
+SEED ?= 0
+world-eval: $(STAMP) ## Judge examples/nano on worlds drawn from SEED, as one JSON object
+	@$(NANO) evaluate examples/nano --seed $(SEED)
+
+nano-sheet: $(STAMP) ## Write docs/nano.png, the renderer's frames above those of examples/nano
+	$(NANO) sheet examples/nano docs/nano.png
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info
