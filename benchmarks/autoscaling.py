@@ -136,7 +136,7 @@ def medians(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, floa
 def main() -> None:
     """Runs the benchmark and writes `docs/benchmarks/autoscaling.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=5_000)
+    parser.add_argument("--jobs", type=int, default=3_000)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     start_s = time.perf_counter()

@@ -19,13 +19,15 @@ from autoscaling.simulator.queue import punctuality
 from autoscaling.simulator.report import Report, Waits, summarise
 from autoscaling.simulator.trace import Trace, burst_arrivals, draw_deadlines
 
-SPEED = 20.0
+# Faster, and the start of a replica's process would outweigh all else that a cold start takes.
+SPEED = 10.0
 SIZE, STEPS = "160x96", 4
+WIDTH, HEIGHT = 160, 80  # what the gateway makes of this size with the picture that is sent
 # Frames of a clip, its share of the jobs; a step of a token takes so long that they need
-# 1, 3.2 and 8 seconds.
+# 20, 64 and 160 seconds at full speed.
 MIX = ((17, 0.5), (61, 0.3), (157, 0.2))
-STEP_S = 1.0 / (STEPS * latent_tokens(17, 96, 160))
-NUM_GANGS, LOAD, TRACE_S, SEED = 6, 0.3, 150.0, 4
+STEP_S = 20 / SPEED / (STEPS * latent_tokens(17, HEIGHT, WIDTH))
+NUM_GANGS, LOAD, TRACE_S, SEED = 6, 0.3, 3000 / SPEED, 4
 DEADLINES = ((180 / SPEED, 0.33), (900 / SPEED, 0.33), (np.inf, 0.34))
 WORK = GangScaling(
     min_replicas=0,
@@ -55,23 +57,31 @@ def make_trace(seed: int = SEED) -> tuple[Trace, list[Clip]]:
     """The same trace for the simulator and for the real run."""
     rng = np.random.default_rng(seed)
     frames, shares = np.array(MIX).T
-    num_jobs = int(LOAD * NUM_GANGS * TRACE_S / float(clip_s(frames) @ shares))
-    chosen = rng.choice(frames, size=num_jobs, p=shares)
-    gpu_s = clip_s(chosen)
+    work_s = np.array([clip_s(int(each)) for each in frames])
+    num_jobs = int(LOAD * NUM_GANGS * TRACE_S / float(work_s @ shares))
+    chosen = rng.choice(len(MIX), size=num_jobs, p=shares)
+    gpu_s = work_s[chosen]
     arrival_s = burst_arrivals(
-        num_jobs, num_jobs / TRACE_S, rng, quiet_s=25.0, burst_s=8.0, peak_ratio=8.0
+        num_jobs,
+        num_jobs / TRACE_S,
+        rng,
+        quiet_s=500 / SPEED,
+        burst_s=160 / SPEED,
+        peak_ratio=8.0,
     )
     due_s = draw_deadlines(arrival_s, gpu_s, 1, rng, mix=DEADLINES)
     clips = [
-        Clip(arrived, int(frames), due - arrived if np.isfinite(due) else None)
-        for arrived, frames, due in zip(arrival_s.tolist(), chosen, due_s.tolist(), strict=True)
+        Clip(arrived, int(num_frames), due - arrived if np.isfinite(due) else None)
+        for arrived, num_frames, due in zip(
+            arrival_s.tolist(), frames[chosen].tolist(), due_s.tolist(), strict=True
+        )
     ]
     return Trace(arrival_s, gpu_s, due_s), clips
 
 
-def clip_s(num_frames: Any) -> Any:
-    """Seconds that a gang sleeps for clips of so many frames."""
-    return STEP_S * STEPS * ((num_frames - 1) // 4 + 1) * 60
+def clip_s(num_frames: int) -> float:
+    """Seconds that a gang sleeps for a clip of so many frames."""
+    return STEP_S * STEPS * latent_tokens(num_frames, HEIGHT, WIDTH)
 
 
 def fleet(cold_start_s: float) -> FleetSettings:
