@@ -1,13 +1,10 @@
 """What a service meets in its life, within a minute: jobs, and what befalls them."""
 
-import os
-import signal
 import time
 
 import httpx
-from ray import serve
 
-from deployments.names import PIPELINE
+from benchmarks.chaos.processes import busiest, kill, ranks
 from lingbot_serve.canary import send_canary
 from tests.support.server import Server, body, camera, wait_for, wait_for_step
 
@@ -44,12 +41,10 @@ def cancelled_job(client: httpx.Client) -> None:
 
 def killed_ranks(client: httpx.Client) -> None:
     """A rank's process is killed under each of a job's two attempts, and the gang heals."""
-    denoiser = serve.get_deployment_handle("denoiser", PIPELINE)
     video_id = client.post("/v1/videos", json=body(num_inference_steps=LONG)).json()["id"]
     for _ in range(2):
         wait_for_step(client, video_id)
-        pids = [place.pid for place in denoiser.places.remote().result()]
-        os.kill(pids[-1], signal.SIGKILL)
+        kill([busiest(ranks())])  # a gang that works answers no call where there are several
         while client.get(f"/v1/videos/{video_id}").json()["status"] == "in_progress":
             time.sleep(0.02)
     assert wait_for(client, video_id)["error"]["code"] == "poison_job"
