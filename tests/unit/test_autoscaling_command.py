@@ -63,9 +63,8 @@ def test_file_is_replayed(tmp_path):
     assert json.loads(output("--trace", str(file), "--json"))["num_jobs"] == 2
 
 
-@pytest.mark.parametrize("name", ["order_trace.jsonl"])
-def test_recorded_traces_are_replayed(name):
-    file = benchmark_folder() / name
+def test_the_recorded_trace_is_replayed():
+    file = benchmark_folder() / "order_trace.jsonl"
     machines = ["--gpus", "6", "--gang-size", "1", "--cold-start", "6"]
     report = json.loads(output("--trace", str(file), "--json", *machines))
     clips = [json.loads(line) for line in file.read_text().splitlines()]
