@@ -24,6 +24,8 @@ Item = StageEvent | SamplerState | Latents | VideoResult
 T = TypeVar("T")
 
 _POLL_S = 0.5
+# Serve's status holds the settings of every deployment, which Ray pickles anew for each answer.
+_FRESH_S = 1.0
 # For how long a pipeline that is away is still told of a job that was ended.
 _END_PATIENCE_S = 60.0
 _AWAY = (asyncio.TimeoutError, RayError, RayServeException)
@@ -49,6 +51,7 @@ class PipelineClient:
         # Of its own: a question to a controller that is down may hang, and takes its thread along.
         self._threads = ThreadPoolExecutor(1, "serve-controller")
         self._status_asked: asyncio.Future[ServeStatus] | None = None
+        self._asked_s = 0.0
         self._handle: Handle | None = None
         self._facts: tuple[float, DenoiserFacts] | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -205,19 +208,24 @@ class PipelineClient:
         return self._handle
 
     async def _status(self) -> ApplicationStatusOverview | None:
-        """What Serve says of the pipeline; all who ask at once share one question.
+        """What Serve says of the pipeline; all who ask within a second share one question.
 
         Raises:
             PipelineUnavailableError: Serve's controller does not answer in time.
         """
-        if self._status_asked is None or self._status_asked.done():
+        if self._status_asked is None or self._is_old(self._status_asked):
             self._status_asked = self._in_thread(serve.status)
+            self._asked_s = asyncio.get_running_loop().time()
         asked = asyncio.shield(self._status_asked)
         try:
             status = await asyncio.wait_for(asked, self._timeout_s)
         except _AWAY as error:
             raise PipelineUnavailableError(_SILENT_CONTROLLER) from error
         return status.applications.get(self._application)
+
+    def _is_old(self, asked: "asyncio.Future[ServeStatus]") -> bool:
+        age_s = asyncio.get_running_loop().time() - self._asked_s
+        return asked.done() and (age_s > _FRESH_S or asked.exception() is not None)
 
     def _in_thread(self, call: Callable[[], T]) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._threads, call)

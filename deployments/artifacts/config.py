@@ -25,8 +25,8 @@ class ArtifactSettings(Settings):
             the object store; the API's URL is the same.
         presign_expiry_s: How long such a URL works.
         expire_after_s: How long results are kept after a job ended; None: until it is deleted.
-        forget_after_s: How long after its end a video without files is still listed, be it failed or
-            expired; None: until it is deleted.
+        forget_after_s: How long after its end a video without files, failed or expired, is still
+            listed; None: until it is deleted.
         collect_interval_s: Time between two searches for files that nobody needs any more. Each
             lists all objects: on S3 one request for every thousand.
     """

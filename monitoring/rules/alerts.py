@@ -86,7 +86,8 @@ _QUEUE = (
         {"age": latest(jobs.QUEUE_OLDEST_SECONDS, "job_class", "priority", how="max")},
         "5m",
         "ticket",
-        "A {{ $labels.job_class }} job of priority {{ $labels.priority }} waits for {{ $value | humanizeDuration }}.",
+        "A {{ $labels.job_class }} job of priority {{ $labels.priority }} waits for "
+        "{{ $value | humanizeDuration }}.",
     ),
     Alert(
         "LingbotQueueFull",

@@ -72,10 +72,14 @@ CASES = [
     Case("LingbotVersionSkew", 1, {BUILD % "1": "1x90", BUILD % "2": "1x90"}, at="70m"),
     Case("LingbotVersionSkew", 0, {BUILD % "1": "1x90", BUILD % "2": "1x30"}, at="70m"),
     Case(
-        "LingbotQueueOld", 1, {'lingbot_queue_oldest_age_seconds{job_class="deadline", priority="low"}': "0+60x60"}
+        "LingbotQueueOld",
+        1,
+        {'lingbot_queue_oldest_age_seconds{job_class="deadline", priority="low"}': "0+60x60"},
     ),
     Case(
-        "LingbotQueueOld", 0, {'lingbot_queue_oldest_age_seconds{job_class="deadline", priority="low"}': "900x60"}
+        "LingbotQueueOld",
+        0,
+        {'lingbot_queue_oldest_age_seconds{job_class="deadline", priority="low"}': "900x60"},
     ),
     Case("LingbotQueueFull", 1, {REFUSED % "queue_full": "0+1x60"}),
     Case("LingbotQueueFull", 1, {REFUSED % "queue_wait_too_long": "0+1x60"}),
