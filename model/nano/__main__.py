@@ -116,6 +116,8 @@ def _dit(arguments: argparse.Namespace) -> object:
         training = replace(training, steps=3, batch=2, no_camera_every=2)
     if arguments.steps:
         training = replace(training, steps=arguments.steps)
+    if arguments.camera_share:
+        training = replace(training, camera_share=arguments.camera_share)
     high, low = train_dit(
         arguments.data,
         arguments.out,
@@ -139,7 +141,9 @@ def _evaluate(arguments: argparse.Namespace) -> object:
     from model.nano.studio import sampler
     from model.nano.trials import Judge
 
-    amount = Amount(camera=2, signs=1, text=1, longer=2) if arguments.toy else Amount()
+    amount = Amount(camera=16, signs=6, text=8, longer=4) if arguments.quick else Amount()
+    if arguments.toy:
+        amount = Amount(camera=2, signs=1, text=1, longer=2)
     settings = sampler(2 if arguments.toy else arguments.steps, arguments.guidance)
     _, shape = _size(arguments)
     judge = Judge(arguments.checkpoint, settings, shape, arguments.device)
@@ -228,6 +232,10 @@ def _add_options(part: argparse.ArgumentParser, name: str) -> None:
             "--limit-s", type=float, help="seconds after which to stop, to be resumed"
         )
         part.add_argument("--eager", action="store_true", help="no torch.compile")
+    if name == "dit":
+        part.add_argument("--camera-share", type=float, help="of the rate, for what reads rays")
+    if name == "evaluate":
+        part.add_argument("--quick", action="store_true", help="a quarter of the trials")
     if name in ("evaluate", "sheet"):
         part.add_argument("--steps", type=int, default=12, help="of the sampler")
         part.add_argument("--guidance", type=float, default=_GUIDANCE)
