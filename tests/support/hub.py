@@ -117,8 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         for offset in range(0, min(cut, len(body)), _CHUNK_BYTES):
             self._wait_at_half(offset, len(body))
             chunk = body[offset : min(offset + _CHUNK_BYTES, cut)]
+            hub.bytes_sent[name] += len(chunk)  # before: whoever has read it may look at once
             self.wfile.write(chunk)
-            hub.bytes_sent[name] += len(chunk)
         self.close_connection = True
 
     def _start(self) -> int:
