@@ -1,6 +1,5 @@
 """Fixtures that every test may use."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
-from tests.support.s3 import running_s3
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 
@@ -27,18 +25,3 @@ def synthetic_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint
     directory = tmp_path_factory.mktemp("synthetic") / "checkpoint"
     write_synthetic_checkpoint(directory, seed=0, size=TINY)
     return locate_checkpoint(directory)
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[dict[str, str]]:
-    """A real S3 server with one bucket, and the environment in which clients find it."""
-    with running_s3() as environment:
-        yield environment
-
-
-@pytest.fixture
-def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The S3 server, with its credentials in this process' environment."""
-    for name, value in s3_server.items():
-        monkeypatch.setenv(name, value)
-    return s3_server

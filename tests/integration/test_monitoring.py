@@ -92,6 +92,7 @@ def test_more_jobs_make_no_more_series(server: Server) -> None:
     assert "prompt" not in text and "video_" not in text
 
 
+@pytest.mark.timeout(900)  # four ranks are killed and come back
 @pytest.mark.skipif(not INSTALLED, reason="needs Debian's package prometheus")
 def test_a_real_prometheus_finds_data_for_every_panel_and_rule(
     server: Server, tmp_path: Path

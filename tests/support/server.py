@@ -96,7 +96,7 @@ def body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 120) -> dict[str, Any]:
+def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 240) -> dict[str, Any]:
     """Polls a video until it is over."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
@@ -108,7 +108,7 @@ def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 120) -> 
 
 
 def wait_for_step(
-    client: httpx.Client, video_id: str, *, at_least: int = 1, timeout_s: float = 60
+    client: httpx.Client, video_id: str, *, at_least: int = 1, timeout_s: float = 240
 ) -> dict[str, Any]:
     """Polls a video until its gang has finished a step, or so many."""
     deadline_s = time.monotonic() + timeout_s
@@ -121,7 +121,7 @@ def wait_for_step(
     raise TimeoutError(f"{video_id} never denoised: {video}")
 
 
-def wait_for_attempt(jobs: JobStore, job_id: str, attempt: int, *, timeout_s: float = 60) -> None:
+def wait_for_attempt(jobs: JobStore, job_id: str, attempt: int, *, timeout_s: float = 240) -> None:
     """Returns once a job has been claimed so many times."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

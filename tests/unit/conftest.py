@@ -11,6 +11,7 @@ from deployments.jobs.tables import Tables
 from deployments.keys.tables import ApiKeySecret
 from deployments.webhooks.tables import WebhookDelivery
 from tests.support.postgres import postgres_programs, running_postgres
+from tests.support.s3 import running_s3
 
 # Named here, so that their tables are among those that are emptied.
 assert ApiKeySecret.metadata is WebhookDelivery.metadata is Tables.metadata
@@ -52,3 +53,18 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = open_database(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """A real S3 server with one bucket, and the environment in which clients find it."""
+    with running_s3() as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The S3 server, with its credentials in this process' environment."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
