@@ -20,6 +20,7 @@ from cluster.errors import (
     GangStoppedError,
     RankDiedError,
     RankFailedError,
+    RankOutOfMemoryError,
     StepTimeoutError,
 )
 from cluster.gang import Gang
@@ -225,6 +226,15 @@ def test_a_broken_program_fails_its_job_and_the_gang_heals(
     else:
         assert failure.value.rank == 1
         assert "InvalidInputError" in failure.value.problem
+    expect_healed(loop, gang, pids)
+
+
+def test_a_rank_without_memory_says_so_and_the_gang_heals(loop: Loop, gang: Gang) -> None:
+    pids = pids_of(gang)
+    with pytest.raises(RankOutOfMemoryError) as failure:
+        loop(collect(gang, "starved", Work(num_steps=3, starve_on=(1,))))
+    assert failure.value.rank == 1
+    assert "MemoryError" in failure.value.problem
     expect_healed(loop, gang, pids)
 
 

@@ -21,6 +21,7 @@ class Work:
         step_s: Sleep before each, in seconds.
         refuse_on: Ranks that raise `InvalidInputError` at step 1.
         break_on: Ranks that raise `ZeroDivisionError` at step 1.
+        starve_on: Ranks that ask for more memory than there is, at step 1.
         exit_on: Ranks whose process exits at step 1.
     """
 
@@ -28,6 +29,7 @@ class Work:
     step_s: float = 0.01
     refuse_on: tuple[int, ...] = ()
     break_on: tuple[int, ...] = ()
+    starve_on: tuple[int, ...] = ()
     exit_on: tuple[int, ...] = ()
 
 
@@ -74,6 +76,8 @@ class Counter:
             raise InvalidInputError("num_steps", "this program was told to refuse")
         if self._context.rank in work.break_on:
             raise ZeroDivisionError("this program was told to break")
+        if self._context.rank in work.starve_on:
+            bytearray(1 << 60)
         if self._context.rank in work.exit_on:
             os._exit(1)
 
