@@ -156,16 +156,12 @@ def _gang(row: DitRow | E2eRow) -> str:
 
 def _scaling(alone: DitRow | None, row: DitRow) -> float:
     assert alone is not None
-    return _pair_s(alone) / (row.gpus * _pair_s(row))
+    return alone.step_s / (row.gpus * row.step_s)
 
 
 def _alone(alone: DitRow | None, row: DitRow) -> float:
     assert alone is not None
     return alone.seconds / (row.gpus * row.seconds)
-
-
-def _pair_s(row: DitRow) -> float:
-    return row.pair_seconds or 2 * row.seconds
 
 
 def _sharded(results: Results) -> Claim:
@@ -175,8 +171,8 @@ def _sharded(results: Results) -> Claim:
 
     def slower(row: DitRow) -> float:
         assert whole is not None
-        clip_s = 70 * _pair_s(row) + 2 * (row.gather_s or 0.0)
-        return clip_s / (70 * _pair_s(whole)) - 1
+        clip_s = 70 * row.step_s + 2 * (row.gather_s or 0.0)
+        return clip_s / (70 * whole.step_s) - 1
 
     return _claim(
         "FSDP-4 (per_expert) against whole weights, 81 frames, 70 steps",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from autoscaling.cost import latent_tokens
 from lingbot_serve.bench.flops import DiTSizes
-from lingbot_serve.bench.records import DitRow
+from lingbot_serve.bench.records import DitRow, VaeRow
 
 TEXT_TOKENS = 512
 BF16_BYTES = 2
@@ -107,7 +107,7 @@ class ForwardModel:
         return fetched / self.gather_bytes_per_s
 
 
-def row_tokens(row: DitRow) -> int:
+def row_tokens(row: DitRow | VaeRow) -> int:
     """Tokens of a row's clip."""
     width, height = (int(side) for side in row.size.split("x"))
     return latent_tokens(row.frames, height, width)

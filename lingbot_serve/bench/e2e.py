@@ -150,7 +150,6 @@ def _row(
     clip: _Clip,
 ) -> E2eRow:
     denoising_s = clip.wall_s - vae_s["encode"] - vae_s["decode"]
-    step_s = forward.pair_seconds or 2 * forward.seconds
     return E2eRow(
         **asdict(origin),
         gpus=gang.size,
@@ -166,7 +165,7 @@ def _row(
         encode_s=vae_s["encode"],
         decode_s=vae_s["decode"],
         ratio=round(denoising_s / (2 * settings.steps * forward.seconds), 4),
-        ratio_to_pairs=round(denoising_s / (settings.steps * step_s), 4),
+        ratio_to_pairs=round(denoising_s / (settings.steps * forward.step_s), 4),
         ready_s=round(clip.start.ready_s, 2),
         load_s=clip.start.load_s,
         warm_up_s=clip.start.warm_up_s,

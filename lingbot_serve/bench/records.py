@@ -106,6 +106,11 @@ class DitRow(Origin):
     compile_cold_s: float | None = None
 
     @property
+    def step_s(self) -> float:
+        """A solver step: both prompts in one pass where that was measured, else one by one."""
+        return self.pair_seconds or 2 * self.seconds
+
+    @property
     def exposed_communication(self) -> float | None:
         """Share of a solver step that waits for other ranks, where it was measured."""
         if self.pair_seconds is None or self.silent_pair_seconds is None:

@@ -1,13 +1,15 @@
 """How long a clip keeps each stage busy: measured where somebody measured it, else predicted."""
 
-import json
 import sysconfig
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoscaling.cost import CostModel, latent_tokens
-from model.errors import ConfigurationError
+from lingbot_serve.bench.claims import Results
+from lingbot_serve.bench.cost_model import rank_work, row_tokens
+from lingbot_serve.bench.forecast import fitted_model
+from lingbot_serve.bench.records import DitRow, Row, VaeRow, read_rows
 
 # One H200 (141 GB), PyTorch 2.11, November 2026, VAE in float32: 81 frames of 832x480, which are
 # 21 latent frames. Both grow with the pixels. They hold until `bench vae` has measured.
@@ -15,8 +17,6 @@ _VAE_TOKENS = 32_760
 _DECODE_S, _ENCODE_S = 2.80, 1.72
 # An assumption: two prompts, of which the negative one is remembered.
 _TEXT_ENCODE_S = 0.05
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def clip_times(clip: ClipSize, *, gang_size: int, gpu: str, folder: Path) -> Cli
         ConfigurationError: A file holds something else.
     """
     step_s, source = _step_s(clip, gang_size, gpu, folder)
-    vae = _rows(folder / "vae.json", gpu)
+    vae = _of_gpu(read_rows(folder / "vae.json", VaeRow), gpu)
     return ClipTimes(
         step_s=step_s,
         denoise_s=step_s * clip.num_steps,
@@ -99,51 +99,40 @@ def clip_times(clip: ClipSize, *, gang_size: int, gpu: str, folder: Path) -> Cli
 
 def _step_s(clip: ClipSize, gang_size: int, gpu: str, folder: Path) -> tuple[float, str]:
     """The fastest measured step of this gang, scaled by the model from the nearest size."""
-    model = CostModel()
-    predicted_s = model.step_s(clip.tokens, gang_size)
-    measured = [
-        row
-        for row in _rows(folder / "dit.json", gpu)
-        if row["model"] == "base-cam" and row["gpus"] == gang_size
-    ]
+    rows = _of_gpu(read_rows(folder / "dit.json", DitRow), gpu)
+    predict, source = _prediction(rows)
+    measured = [row for row in rows if row.model == "base-cam" and row.gpus == gang_size]
     if not measured:
-        return predicted_s, "predicted from two forwards that were measured on one H200"
-    nearest = min(measured, key=lambda row: abs(_tokens(row) - clip.tokens))
-    same = [row for row in measured if _tokens(row) == _tokens(nearest)]
-    tokens, best_s = _tokens(nearest), min(map(_pair_s, same))
-    where = f"{nearest['gpu']}, {nearest['size']}, {nearest['frames']} frames"
+        return predict(clip.tokens, gang_size), source
+    nearest = min(measured, key=lambda row: abs(row_tokens(row) - clip.tokens))
+    tokens = row_tokens(nearest)
+    best_s = min(row.step_s for row in measured if row_tokens(row) == tokens)
+    where = f"{nearest.gpu}, {nearest.size}, {nearest.frames} frames"
     if tokens == clip.tokens:
         return best_s, f"measured ({where})"
-    scaled_s = best_s * predicted_s / model.step_s(tokens, gang_size)
+    scaled_s = best_s * predict(clip.tokens, gang_size) / predict(tokens, gang_size)
     return scaled_s, f"scaled from a measurement ({where})"
 
 
-def _pair_s(row: Row) -> float:
-    """A solver step: both prompts in one pass where that was measured, else one after the other."""
-    return float(row["pair_seconds"] or 2 * row["seconds"])
+def _prediction(rows: Sequence[DitRow]) -> tuple[Callable[[int, int], float], str]:
+    """Seconds of a step by tokens and GPUs, from what was measured there if that suffices."""
+    fitted = fitted_model(Results(dit=list(rows)))
+    if fitted is None:
+        return CostModel().step_s, "predicted from two forwards that were measured on one H200"
+    model, measured = fitted.model, fitted.rows
+    source = f"predicted from {len(measured)} forwards that were measured on {measured[0].gpu}"
+    return lambda tokens, gpus: model.pair_s(rank_work(tokens, gpus)), source
 
 
-def _vae_s(rows: list[Row], direction: str, default_s: float, clip: ClipSize) -> float:
-    measured = [row for row in rows if row["direction"] == direction]
+def _vae_s(rows: Sequence[VaeRow], direction: str, default_s: float, clip: ClipSize) -> float:
+    measured = [row for row in rows if row.direction == direction]
     if not measured:
         return default_s * clip.tokens / _VAE_TOKENS
-    nearest = min(measured, key=lambda row: abs(_tokens(row) - clip.tokens))
-    same = [float(row["seconds"]) for row in measured if _tokens(row) == _tokens(nearest)]
-    return min(same) * clip.tokens / _tokens(nearest)
+    nearest = min(measured, key=lambda row: abs(row_tokens(row) - clip.tokens))
+    tokens = row_tokens(nearest)
+    best_s = min(row.seconds for row in measured if row_tokens(row) == tokens)
+    return best_s * clip.tokens / tokens
 
 
-def _tokens(row: Row) -> int:
-    # A size is named height first or width first; the area is the same.
-    first, second = (int(side) for side in str(row["size"]).split("x"))
-    return latent_tokens(int(row["frames"]), first, second)
-
-
-def _rows(path: Path, gpu: str) -> list[Row]:
-    """Rows of a kind of GPU; none where nothing was measured yet."""
-    if not path.exists():
-        return []
-    try:
-        rows: list[Row] = json.loads(path.read_text())["rows"]
-        return [row for row in rows if gpu.lower() in str(row["gpu"]).lower()]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path} holds no benchmark rows: {error!r}") from error
+def _of_gpu(rows: Iterable[Row], gpu: str) -> list[Row]:
+    return [row for row in rows if gpu.lower() in row.gpu.lower()]

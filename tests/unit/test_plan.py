@@ -2,20 +2,24 @@
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from autoscaling.cost import CostModel
+from lingbot_serve.bench.cost_model import rank_work
+from lingbot_serve.bench.records import DitRow, VaeRow, add_rows
 from lingbot_serve.cli import app
 from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.planning.plan import Demand, Machines, make_plan
 from lingbot_serve.planning.rates import ClipSize, ClipTimes, benchmark_folder, clip_times
 from model.errors import ConfigurationError
+from tests.support.bench_rows import H200, KNOWN, dit_row
 
 CLIP = ClipSize(width=832, height=480, num_frames=81, num_steps=70)
-ROW = {"gpu": "NVIDIA H200", "model": "base-cam", "gpus": 8, "size": "480x832", "frames": 81}
+LONGER = replace(CLIP, num_frames=161)
 
 
 def plan(tmp_path: Path, *flags: str) -> dict:
@@ -37,8 +41,8 @@ def times(folder: Path, clip: ClipSize = CLIP):
     return clip_times(clip, gang_size=8, gpu="H200", folder=folder)
 
 
-def write(folder: Path, name: str, *rows: dict) -> None:
-    (folder / name).write_text(json.dumps({"rows": rows}))
+def write_dit(folder: Path, *rows: DitRow) -> None:
+    add_rows(folder / "dit.json", rows, DitRow)
 
 
 def test_gangs_carry_the_load_and_no_more(tmp_path: Path) -> None:
@@ -105,35 +109,53 @@ def test_what_cannot_be_planned_is_refused(flags: list[str], words: str) -> None
 
 
 def test_a_measured_size_is_taken_as_it_is(tmp_path: Path) -> None:
-    slow = {**ROW, "seconds": 0.9, "pair_seconds": 1.7}
-    write(tmp_path, "dit.json", slow, {**ROW, "seconds": 0.6, "pair_seconds": 1.0})
+    row = replace(dit_row(8), seconds=0.6, pair_seconds=1.0)
+    slow = replace(row, attention="sdpa", seconds=0.9, pair_seconds=1.7)
+    write_dit(tmp_path, slow, row)
     assert times(tmp_path).step_s == 1.0
     assert times(tmp_path).source.startswith("measured (NVIDIA H200")
 
 
 def test_other_sizes_are_scaled_from_the_nearest(tmp_path: Path) -> None:
-    write(tmp_path, "dit.json", {**ROW, "seconds": 0.5, "pair_seconds": None})
-    longer = ClipSize(width=832, height=480, num_frames=161, num_steps=70)
-    ratio = CostModel().step_s(longer.tokens, 8) / CostModel().step_s(CLIP.tokens, 8)
-    assert times(tmp_path, longer).step_s == pytest.approx(1.0 * ratio)
+    write_dit(tmp_path, replace(dit_row(8), seconds=0.5, pair_seconds=None))
+    ratio = CostModel().step_s(LONGER.tokens, 8) / CostModel().step_s(CLIP.tokens, 8)
+    assert times(tmp_path, LONGER).step_s == pytest.approx(1.0 * ratio)
+
+
+def test_gangs_that_were_not_measured_are_predicted_by_the_fitted_rates(tmp_path: Path) -> None:
+    rows = [dit_row(gpus, clip) for gpus in (1, 2) for clip in ("480x832x81", "480x832x161")]
+    write_dit(tmp_path, *rows)
+    expected = KNOWN.pair_s(rank_work(LONGER.tokens, 8))
+    assert times(tmp_path, LONGER).step_s == pytest.approx(expected)
+    assert times(tmp_path).source.startswith("predicted from 4 forwards")
 
 
 def test_other_gpus_and_gangs_do_not_count(tmp_path: Path) -> None:
-    other = {**ROW, "gpu": "cpu", "seconds": 99.0, "pair_seconds": None}
-    write(tmp_path, "dit.json", other, {**ROW, "gpus": 4, "seconds": 9.0, "pair_seconds": None})
+    write_dit(tmp_path, *(replace(dit_row(gpus), gpu="cpu") for gpus in (1, 8)))
     assert times(tmp_path).step_s == CostModel().step_s(CLIP.tokens, 8)
 
 
 def test_measured_decoding_counts(tmp_path: Path) -> None:
-    row = {"gpu": "NVIDIA H200", "direction": "decode", "size": "480x832", "frames": 81}
-    write(tmp_path, "vae.json", {**row, "seconds": 4.0}, {**row, "seconds": 1.5})
+    row = VaeRow(
+        **asdict(H200),
+        direction="decode",
+        size="480x832",
+        frames=81,
+        dtype="bfloat16",
+        compile=True,
+        seconds=1.5,
+        psnr_db=49.0,
+        peak_gib=11.0,
+        first_s=47.0,
+    )
+    add_rows(tmp_path / "vae.json", [replace(row, compile=False, seconds=4.0), row], VaeRow)
     assert times(tmp_path).vae_decode_s == 1.5
     assert times(tmp_path).vae_encode_s == 1.72
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "dit.json").write_text("[]")
-    with pytest.raises(ConfigurationError, match=r"dit\.json holds no benchmark rows"):
+    with pytest.raises(ConfigurationError, match=r"dit\.json holds no DitRow rows"):
         times(tmp_path)
 
 
