@@ -6,7 +6,7 @@ Each client behaves as the stock one does: it creates a video, polls at the pace
 asks for, downloads, and starts again. Told to come back later (429 with `retry-after`), it does,
 and meanwhile looks at what others made. Every answer but a success and an announced 429 is an
 error, so is every broken connection and every short download. The gateway's memory is read all the
-while; its slope is fitted to everything after the first fifth of the time.
+while; its slope is fitted to everything after the first fifth of the time, and to the last half.
 """
 
 import argparse
@@ -185,17 +185,23 @@ async def _watch(pid: int, tally: Tally, start_s: float) -> None:
         await asyncio.sleep(_SAMPLE_S)
 
 
-def memory_report(samples: list[tuple[float, float]]) -> dict[str, float]:
-    """The gateway's memory after it has warmed up, and how it grew."""
+def memory_report(samples: list[tuple[float, float]]) -> dict[str, Any]:
+    """The gateway's memory minute by minute, and its slopes after warming up and at the end."""
     times_s, sizes = np.array(samples).T
-    warm = times_s >= _WARM_SHARE * times_s[-1]
-    slope, _ = np.polyfit(times_s[warm] / 60, sizes[warm], 1)
+
+    def slope(share: float) -> float:
+        late = times_s >= share * times_s[-1]
+        return round(float(np.polyfit(times_s[late] / 60, sizes[late], 1)[0]), 3)
+
+    minutes = (times_s // 60).astype(int)
     return {
         "start_mib": round(float(sizes[0]), 1),
-        "warm_mib": round(float(sizes[warm][0]), 1),
-        "end_mib": round(float(sizes[-1]), 1),
         "peak_mib": round(float(sizes.max()), 1),
-        "slope_mib_per_minute": round(float(slope), 3),
+        "each_minute_mib": [
+            round(float(np.median(sizes[minutes == minute])), 1) for minute in np.unique(minutes)
+        ],
+        "slope_mib_per_minute": slope(_WARM_SHARE),
+        "last_half_slope_mib_per_minute": slope(0.5),
     }
 
 
