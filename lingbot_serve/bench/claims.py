@@ -117,7 +117,8 @@ def _gangs(results: Results) -> Iterator[Claim]:
             lambda row: _scaling(alone, row),
             at_least=(0.90, 0.95),
             text=lambda row: (
-                f"{_scaling(alone, row):.3f} (one forward: {_alone(alone, row):.3f}{_held(row)})"
+                f"{_scaling(alone, row):.3f} "
+                f"(one forward: {_alone(alone, row):.3f}{_held(row)}{_other_rate(alone, row)})"
             ),
         )
     known = [row for row in results.dit if row.exposed_communication is not None]
@@ -162,6 +163,13 @@ def _scaling(alone: DitRow | None, row: DitRow) -> float:
 def _alone(alone: DitRow | None, row: DitRow) -> float:
     assert alone is not None
     return alone.seconds / (row.gpus * row.seconds)
+
+
+def _other_rate(alone: DitRow | None, row: DitRow) -> str:
+    """Says that the gang's GPUs were faster or slower ones than the GPU alone."""
+    assert alone is not None
+    faster = row.matmul_tflops / alone.matmul_tflops
+    return "" if abs(faster - 1) < 0.03 else f"; matmul rate of its GPUs {faster:.2f} of the one's"
 
 
 def _sharded(results: Results) -> Claim:

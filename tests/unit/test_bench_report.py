@@ -104,6 +104,13 @@ def test_gang_claims_take_the_row_of_one_gpu_for_comparison():
     assert claim(Results(dit=[gang]), "4 GPUs, 161").holds is None
 
 
+def test_gangs_of_faster_gpus_than_the_one_are_told_of():
+    alone, gang = dit_row(1, "480x832x161"), dit_row(4, "480x832x161")
+    faster = replace(gang, matmul_tflops=1.1 * alone.matmul_tflops)
+    told = [claim(Results(dit=[alone, row]), "4 GPUs, 161").measured for row in (gang, faster)]
+    assert ["matmul rate of its GPUs 1.10" in text for text in told] == [False, True]
+
+
 def test_rows_of_no_gpu_prove_nothing():
     row = replace(dit_row(1), gpu="cpu", ratio=0.99)
     assert Results(dit=[row]).gpus == []
