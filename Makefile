@@ -86,7 +86,7 @@ chaos: $(STAMP) ## Strike every part of the service under jobs in every state (n
 bench-storm: $(STAMP) ## Send one request a thousand times at once
 	$(BIN)/python -m benchmarks.storm
 
-bench-soak: $(STAMP) ## Poll and download with 200 clients for ten minutes
+bench-soak: $(STAMP) ## Poll and download with 200 clients for 15 minutes
 	$(BIN)/python -m benchmarks.soak
 
 bench-record: $(STAMP) ## Measure what docs/performance.md tells of, on this host's GPUs

@@ -1,4 +1,4 @@
-"""Two hundred clients poll and download for ten minutes beside running jobs: what goes wrong?
+"""Two hundred clients poll and download beside running jobs for 15 minutes: what goes wrong?
 
     python -m benchmarks.soak
 
@@ -35,7 +35,7 @@ from deployments.names import GATEWAY
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
 from tests.support.server import body, small_config
 
-NUM_CLIENTS, MINUTES, MAX_QUEUED = 200, 10.0, 40
+NUM_CLIENTS, MINUTES, MAX_QUEUED = 200, 15.0, 40
 _POLL_AFTER = "openai-poll-after-ms"
 _DEFAULT_POLL_S = 1.0  # of the stock client, where the server asks for none
 _SAMPLE_S = 5.0
