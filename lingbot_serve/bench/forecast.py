@@ -20,6 +20,7 @@ SHAPES = (("480x832", 81), ("480x832", 161), ("720x1280", 81), ("720x1280", 161)
 NETWORK_BYTES_PER_S = 50e9
 LATENT_BYTES = 16 * 4
 PATCH = 4  # latent pixels of a token
+HOST_GPUS = 8  # that NVLink joins
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,20 @@ def forecasts(model: ForwardModel) -> Iterator[Forecast]:
     """Every layout and clip, camera modulations kept, which the memory of eight GPUs allows."""
     for layout in LAYOUTS:
         for size, frames in SHAPES:
-            step_s = _step_s(model, layout, _tokens(size, frames))
+            step_s = layout_step_s(model, layout, _tokens(size, frames))
             yield Forecast(layout, size, frames, step_s, STEPS * step_s)
 
 
-def _step_s(model: ForwardModel, layout: Layout, num_tokens: int) -> float:
+def gang_step_s(model: ForwardModel, gpus: int, num_tokens: int) -> float:
+    """Seconds of a solver step on a gang; beyond one host its halves take a prompt each."""
+    hosts = -(-gpus // HOST_GPUS)
+    split = hosts > 1
+    layout = Layout(f"{gpus} GPUs", gpus // 2 if split else gpus, split, hosts)
+    return layout_step_s(model, layout, num_tokens)
+
+
+def layout_step_s(model: ForwardModel, layout: Layout, num_tokens: int) -> float:
+    """Seconds of a solver step where the work is shared so."""
     work = rank_work(num_tokens, layout.ulysses)
     if not layout.split_prompts:
         return model.pair_s(work)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from autoscaling.cost import CostModel, latent_tokens
 from lingbot_serve.bench.claims import Results
-from lingbot_serve.bench.cost_model import rank_work, row_tokens
-from lingbot_serve.bench.forecast import fitted_model
+from lingbot_serve.bench.cost_model import row_tokens
+from lingbot_serve.bench.forecast import fitted_model, gang_step_s
 from lingbot_serve.bench.records import DitRow, Row, VaeRow, read_rows
 
 # One H200 (141 GB), PyTorch 2.11, November 2026, VAE in float32: 81 frames of 832x480, which are
@@ -121,7 +121,7 @@ def _prediction(rows: Sequence[DitRow]) -> tuple[Callable[[int, int], float], st
         return CostModel().step_s, "predicted from two forwards that were measured on one H200"
     model, measured = fitted.model, fitted.rows
     source = f"predicted from {len(measured)} forwards that were measured on {measured[0].gpu}"
-    return lambda tokens, gpus: model.pair_s(rank_work(tokens, gpus)), source
+    return lambda tokens, gpus: gang_step_s(model, gpus, tokens), source
 
 
 def _vae_s(rows: Sequence[VaeRow], direction: str, default_s: float, clip: ClipSize) -> float:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from lingbot_serve.bench.clips import Clip
 from lingbot_serve.bench.cost_model import ForwardModel, rank_work
 from lingbot_serve.bench.flops import forward_flop
-from lingbot_serve.bench.records import DitRow, E2eRow, Origin
+from lingbot_serve.bench.records import DitRow, E2eRow, Origin, VaeRow
 
 H200 = Origin(
     gpu="NVIDIA H200",
@@ -65,6 +65,13 @@ def dit_row(gpus: int, clip: str = "480x832x81", *, model: ForwardModel = KNOWN)
         silent_seconds=None if alone else model.compute_s(work),
         silent_pair_seconds=None if alone else 2 * model.pair_factor * model.compute_s(work),
     )
+
+
+def vae_row(seconds: float, *, compiled: bool) -> VaeRow:
+    """Decoding a clip of 81 frames in so long."""
+    figures = {"seconds": seconds, "psnr_db": 49.0, "peak_gib": 11.0, "first_s": 47.0}
+    case = {"direction": "decode", "size": "480x832", "frames": 81, "dtype": "bfloat16"}
+    return VaeRow(**asdict(H200), **case, **figures, compile=compiled)
 
 
 def e2e_row(steps: int) -> E2eRow:

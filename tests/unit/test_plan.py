@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from lingbot_serve.exit_codes import ExitCode
 from lingbot_serve.planning.plan import Demand, Machines, make_plan
 from lingbot_serve.planning.rates import ClipSize, ClipTimes, benchmark_folder, clip_times
 from model.errors import ConfigurationError
-from tests.support.bench_rows import H200, KNOWN, dit_row
+from tests.support.bench_rows import KNOWN, dit_row, vae_row
 
 CLIP = ClipSize(width=832, height=480, num_frames=81, num_steps=70)
 LONGER = replace(CLIP, num_frames=161)
@@ -128,6 +128,8 @@ def test_gangs_that_were_not_measured_are_predicted_by_the_fitted_rates(tmp_path
     expected = KNOWN.pair_s(rank_work(LONGER.tokens, 8))
     assert times(tmp_path, LONGER).step_s == pytest.approx(expected)
     assert times(tmp_path).source.startswith("predicted from 4 forwards")
+    two_hosts = clip_times(LONGER, gang_size=16, gpu="H200", folder=tmp_path)
+    assert two_hosts.step_s > KNOWN.forward_s(rank_work(LONGER.tokens, 8))  # and the network
 
 
 def test_other_gpus_and_gangs_do_not_count(tmp_path: Path) -> None:
@@ -136,19 +138,8 @@ def test_other_gpus_and_gangs_do_not_count(tmp_path: Path) -> None:
 
 
 def test_measured_decoding_counts(tmp_path: Path) -> None:
-    row = VaeRow(
-        **asdict(H200),
-        direction="decode",
-        size="480x832",
-        frames=81,
-        dtype="bfloat16",
-        compile=True,
-        seconds=1.5,
-        psnr_db=49.0,
-        peak_gib=11.0,
-        first_s=47.0,
-    )
-    add_rows(tmp_path / "vae.json", [replace(row, compile=False, seconds=4.0), row], VaeRow)
+    compiled, plain = (vae_row(seconds, compiled=seconds < 2) for seconds in (1.5, 4.0))
+    add_rows(tmp_path / "vae.json", [plain, compiled], VaeRow)
     assert times(tmp_path).vae_decode_s == 1.5
     assert times(tmp_path).vae_encode_s == 1.72
 
