@@ -63,7 +63,7 @@ def _data(arguments: argparse.Namespace) -> object:
     size, shape = _size(arguments)
     write_dataset(
         arguments.data,
-        num_clips=arguments.clips or (8 if arguments.toy else 3000),
+        num_clips=arguments.clips or (8 if arguments.toy else 5000),
         device=arguments.device,
         vocab_size=size.vocab_size,
         shape=shape,
@@ -99,7 +99,7 @@ def _encode(arguments: argparse.Namespace) -> object:
         arguments.vae,
         arguments.out,
         size,
-        num_clips=arguments.clips or (8 if arguments.toy else 24_000),
+        num_clips=arguments.clips or (8 if arguments.toy else 20_000),
         shape=shape,
         device=arguments.device,
         workers=_workers(arguments),

@@ -7,7 +7,6 @@ the model is told 1000*s and predicts noise - clip (arXiv 2210.02747).
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.dit import DiT
 from model.nano.dataset import TOKENIZER, read_facts
 from model.nano.encoded import EncodedClips, batch_rays, load_encoded
 from model.nano.noise import HIGH, LOW, noise_levels
@@ -43,7 +41,7 @@ class DiTTraining:
             so that a step of theirs is a large one.
         drop_text: Share of clips that are shown with the negative prompt.
         no_camera_every: Steps of which one is without a camera, as requests may be.
-        compiled: Run the experts through torch.compile.
+        compiled: Run the experts' blocks through torch.compile.
         log_every: Steps between two lines in the log.
         seed: Of weights, batches and noise.
     """
@@ -132,9 +130,10 @@ class _Trainer:
         self._drop_text = training.drop_text
         self._rope = _rope(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
-        self._forward: Callable[..., Tensor] = DiT.forward_batch
-        if training.compiled:
-            self._forward = torch.compile(DiT.forward_batch, dynamic=False)
+        if training.compiled:  # a block at a time: one small graph serves them all
+            for dit in model.experts:
+                for block in dit.blocks:
+                    block.compile(dynamic=False)
 
     def backward(self, chosen: Tensor, *, has_camera: bool) -> Tensor:
         """Leaves gradients behind; returns the squared errors of both experts [2]."""
@@ -160,7 +159,7 @@ class _Trainer:
         share = level.view(-1, 1, 1, 1, 1)
         sample = share * noise + (1 - share) * latent
         timestep = (level * NUM_TRAIN_TIMESTEPS).floor()
-        flow = self._forward(expert, sample, timestep, *conditions)
+        flow = expert.forward_batch(sample, timestep, *conditions)
         return F.mse_loss(flow.float(), noise - latent)
 
     def _text(self, chosen: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from model.types import VideoShape
 _FAR_M = 1e4
 _GROUND, _SKY = NUM_THINGS, NUM_THINGS + 1
 _RAYS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23}
+_SAMPLES = 2  # rays per pixel and axis
+# Their weights, its neighbours' halves included: as through a lens, no edge is sharp to the pixel.
+_TENT = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,7 @@ class Picture:
 
 
 @torch.no_grad()
-def render(
-    world: World, poses_N44: Tensor, shape: VideoShape, *, device: torch.device, samples: int = 2
-) -> Picture:
+def render(world: World, poses_N44: Tensor, shape: VideoShape, *, device: torch.device) -> Picture:
     """Renders a clip.
 
     Args:
@@ -45,20 +46,19 @@ def render(
         poses_N44: Camera-to-world of every frame, metres; `shape.num_frames` of them.
         shape: Size of the clip.
         device: Where to compute.
-        samples: Rays per pixel and axis; edges are smooth from 2 on.
     """
     frames = [
-        _render_frames(world, poses, lights, shape, device, samples)
-        for poses, lights in _batches(world, poses_N44, shape, device, samples)
+        _render_frames(world, poses, lights, shape, device)
+        for poses, lights in _batches(world, poses_N44, shape, device)
     ]
     pixels, seen = (torch.cat(parts) for parts in zip(*frames, strict=True))
     return Picture(pixels.permute(3, 0, 1, 2) * 2 - 1, seen)
 
 
 def _batches(
-    world: World, poses_N44: Tensor, shape: VideoShape, device: torch.device, samples: int
+    world: World, poses_N44: Tensor, shape: VideoShape, device: torch.device
 ) -> Iterator[tuple[Tensor, Light]]:
-    per_frame = shape.height * shape.width * samples**2
+    per_frame = shape.height * shape.width * _SAMPLES**2
     count = max(1, _RAYS_AT_ONCE[device.type] // per_frame)
     lights = light(world, len(poses_N44))
     for start in range(0, len(poses_N44), count):
@@ -68,23 +68,25 @@ def _batches(
 
 
 def _render_frames(
-    world: World,
-    poses_N44: Tensor,
-    lights: Light,
-    shape: VideoShape,
-    device: torch.device,
-    samples: int,
+    world: World, poses_N44: Tensor, lights: Light, shape: VideoShape, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    fine = VideoShape(shape.num_frames, shape.height * samples, shape.width * samples)
+    fine = VideoShape(shape.num_frames, shape.height * _SAMPLES, shape.width * _SAMPLES)
     intrinsics = scale_intrinsics(torch.tensor(INTRINSICS), fine)
     rays_NHWC = rays(poses_N44, intrinsics, fine.height, fine.width)
     origin, direction = rays_NHWC.flatten(1, 2).split(3, dim=-1)
     run = _trace_compiled if device.type == "cuda" else trace
     colour_NR3, index_NR = run(_scene(world, device), origin, direction, lights)
     colour = colour_NR3.unflatten(1, (fine.height, fine.width)).permute(0, 3, 1, 2)
-    pixels = F.avg_pool2d(colour, samples).permute(0, 2, 3, 1)
     seen = torch.stack([(index_NR == p).float().mean(1) for p in range(NUM_THINGS)], dim=1)
-    return pixels, seen.cpu()
+    return _gather(colour).permute(0, 2, 3, 1), seen.cpu()
+
+
+def _gather(rays_N3HW: Tensor) -> Tensor:
+    """Pixels of the rays through them and around them."""
+    tent = torch.tensor(_TENT, device=rays_N3HW.device)
+    kernel = torch.outer(tent, tent).expand(3, 1, -1, -1)
+    around = F.pad(rays_N3HW, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(around, kernel, stride=_SAMPLES, groups=3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Noise on the latents, as a share of each channel's spread in the batch: what the DiT gets wrong a
 # little must change the picture a little, and larger latents must not be a way around that.
-_LATENT_NOISE = 0.05
+_LATENT_NOISE = 0.03
 _LATENT_PULL = 1e-5
 
 
@@ -47,7 +47,7 @@ class VAETraining:
     batch: int = 16
     frames: int = 17
     learning_rate: float = 1.5e-3
-    max_clips: int = 4000
+    max_clips: int = 5000
     validated: int = 32
     compiled: bool = False
     log_every: int = 100
