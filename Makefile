@@ -25,11 +25,13 @@ demo: $(STAMP) $(CHECKPOINT) ## Make out/demo.mp4 from the examples on this mach
 	$(BIN)/lingbot-serve generate --config examples/cpu.yaml --checkpoint $(CHECKPOINT) --image examples/image.png \
 	  --prompt-file examples/prompt.txt --camera examples/camera --size 160x96 --num-frames 33 --steps 8 --output out/demo.mp4
 
+UNIT_TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
 test: $(STAMP) ## Run the unit and integration tests
-	$(BIN)/pytest tests/unit tests/integration
+	$(UNIT_TESTS)
+	$(BIN)/pytest tests/integration
 
 test-unit: $(STAMP) ## Run the unit tests alone
-	$(BIN)/pytest tests/unit
+	$(UNIT_TESTS)
 
 FUZZ_EXAMPLES ?= 5000
 fuzz: $(STAMP) ## Send the API much that is wrong (FUZZ_EXAMPLES=5000 of each kind)

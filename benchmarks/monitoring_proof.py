@@ -3,8 +3,8 @@
     python -m benchmarks.monitoring_proof
 
 Starts the examples' checkpoint on a local cluster, lets a real Prometheus scrape Ray's metrics
-agent and the gateway once a second, lives through jobs that succeed, fail, are cancelled, refused
-and late, a killed rank and a gang more, and then asks Prometheus every expression of every
+agent and the gateway every five seconds, lives through jobs that succeed, fail, are cancelled,
+refused and late, a killed rank and a gang more, and then asks Prometheus every expression of every
 dashboard and rule. Exit code 1 if one of them has no data, or a registered metric never appeared.
 """
 
@@ -33,6 +33,7 @@ from monitoring.registry import METRIC_OF_SERIES, METRICS
 from monitoring.rules.rule import Alert
 from tests.support import incidents
 from tests.support.prometheus import (
+    PACE_S,
     SHORT_WINDOWS,
     Answer,
     Prometheus,
@@ -166,15 +167,15 @@ def report(findings: list[Finding], num_series: int, seconds: float) -> str:
     head = f"""# Proof: every panel and every rule returns data
 
 Written by `make monitoring-proof` on {today}: Prometheus scraped a local cluster (Ray
-{version("ray")}, {os.cpu_count()} cores) once a second for {seconds:.0f} s, through Ray's metrics
-agent and the gateway's `/metrics`. The cluster made clips from the examples' checkpoint, and met
-canaries, a refused request, a full queue, a missed deadline, cancelled clips, killed ranks and a
-second gang.
+{version("ray")}, {os.cpu_count()} cores) every {PACE_S} s for {seconds:.0f} s, through Ray's
+metrics agent and the gateway's `/metrics`. The cluster made clips from the examples' checkpoint,
+and met canaries, a refused request, a full queue, a missed deadline, cancelled clips, killed ranks
+and a second gang.
 
 Every expression below is the one in the dashboards and rules but for its windows, since the run
 lasts minutes: {windows}. The table shows how many series had a value during the run, and one's
 last value. An alert's expression returns data only while it fires; its signals are asked instead,
-the sides of its comparison. All rules were loaded and evaluated once a second, without errors.
+the sides of its comparison. All rules were loaded and evaluated every {PACE_S} s, without errors.
 
 {len(findings)} expressions; {len(METRICS)} registered metrics, all of which appeared, in
 {num_series} series.

@@ -24,10 +24,16 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Tests wait for the metrics, which Ray passes on every ten seconds otherwise.
-    "RAY_metrics_report_interval_ms": "1000",
+    "RAY_metrics_report_interval_ms": "2500",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start services of their own come before those that share one, which would idle
+    beside them."""
+    items.sort(key=lambda item: "ray_cluster" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +67,6 @@ def server(
     data_dir = tmp_path_factory.mktemp("data")
     config = small_config(synthetic_checkpoint.root, data_dir, port=port, gang_size=2)
     url = deploy(config, host="127.0.0.1", port=port)
-    wait_until_ready(url, timeout_s=280)
+    wait_until_ready(url, timeout_s=500)
     yield Server(url, config)
     serve.shutdown()

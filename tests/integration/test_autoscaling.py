@@ -17,7 +17,7 @@ from deployments.config import ServeConfig
 from deployments.gateway_config import GatewayConfig
 from deployments.names import PIPELINE
 from deployments.serve_config import serve_config
-from tests.support.server import Server, body, wait_for, wait_for_step
+from tests.support.server import PATIENCE_S, Server, body, wait_for, wait_for_step
 from tests.support.sleeping import Naps
 
 APPLICATION, GATEWAY = "sleeping", "sleeping_gateway"
@@ -52,9 +52,14 @@ def deploy_sleeping(root: Path, **scaling: float) -> None:
         "import_path": "tests.support.sleeping:build_sleeping",
         "args": Naps(clip_s=1.0, clips_per_gang=1).model_dump(),
     }
+    deploy_applications(application)
+
+
+def deploy_applications(*applications: dict[str, Any]) -> None:
+    """Leaves these of all that were ever deployed from a file."""
     client = _get_global_client()
     assert client is not None
-    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": applications}))
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +73,10 @@ def sleeping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         wait_until(lambda: client.get("/readyz").status_code == 200)
         yield client
     serve.delete(GATEWAY)
-    serve.delete(APPLICATION)
+    deploy_applications()  # `serve.delete` holds until the controller restarts and reads its file
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = PATIENCE_S) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, serve.status().applications[APPLICATION]

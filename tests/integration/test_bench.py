@@ -104,7 +104,7 @@ def test_load(tmp_path, synthetic_checkpoint):
     assert whole.ratio == pytest.approx(rate_gb_per_s / whole.raw_gb_per_s, rel=0.1)
 
 
-@pytest.mark.timeout(600)  # the service starts twice
+@pytest.mark.timeout(900)  # the service starts twice
 def test_clip_over_http(tmp_path, synthetic_checkpoint):
     path = tmp_path / "e2e.json"
     bench(

@@ -13,7 +13,7 @@ from benchmarks.chaos.service import Service
 from benchmarks.chaos.states import State
 from benchmarks.chaos.strikes import Strike
 from lingbot_serve.bench.machine import origin
-from tests.support.server import Server
+from tests.support.server import PATIENCE_S, Server
 
 CELLS = [
     (Strike.RANK, State.DENOISING),
@@ -32,7 +32,7 @@ def service(server: Server) -> Iterator[Service]:
     logs_dir = Path(ray.get_runtime_context().worker.node.get_logs_dir_path())
     service = Service(server.url, server.config, engine, logs_dir)
     yield service
-    service.wait_until_whole(timeout_s=120)
+    service.wait_until_whole(timeout_s=PATIENCE_S)
     engine.dispose()
 
 

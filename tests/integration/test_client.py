@@ -29,7 +29,7 @@ from lingbot_serve.errors import (
     VideoFailedError,
 )
 from lingbot_serve.exit_codes import ExitCode
-from tests.support.server import Server, picture
+from tests.support.server import PATIENCE_S, Server, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 400  # steps: far longer than any test looks at
@@ -60,7 +60,7 @@ def test_from_a_request_to_a_file(client: Client, tmp_path: Path) -> None:
     assert job.status == "completed"
     steps = [event.step for event in events if event.stage == "denoiser" and event.step]
     assert steps == sorted(steps)
-    assert job.wait(progress=True, timeout_s=5).progress == 100
+    assert job.wait(progress=True, timeout_s=PATIENCE_S).progress == 100
     assert list(job.events(last_event_id=events[-1].id)) == []
 
     path = job.save(tmp_path / "clip.mp4")
@@ -103,7 +103,7 @@ def test_cancel_while_others_wait(server: Server) -> None:
             job = await client.generate(
                 image=picture(), prompt="a", num_frames=9, num_inference_steps=LONG
             )
-            waiting = asyncio.create_task(job.wait(timeout_s=60))
+            waiting = asyncio.create_task(job.wait(timeout_s=PATIENCE_S))
             async for event in job.events():
                 if event.event == "step" and event.stage == "denoiser":
                     break
@@ -174,7 +174,7 @@ class Terminal:
         self._controller = controller
         self._seen = b""
 
-    def read_until(self, text: str, *, timeout_s: float = 60) -> None:
+    def read_until(self, text: str, *, timeout_s: float = PATIENCE_S) -> None:
         deadline_s = time.monotonic() + timeout_s
         while text.encode() not in self._seen:
             assert time.monotonic() < deadline_s, self._seen

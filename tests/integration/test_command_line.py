@@ -34,8 +34,8 @@ INPUTS = [
 SHORT = ["--num-frames", "9", "--steps", "2", "--seed", "7"]
 LONG = ["--num-frames", "33", "--steps", "100"]
 START_TIMEOUT_S = 400.0
-STOP_TIMEOUT_S = 120.0
-JOB_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 240.0
+JOB_TIMEOUT_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def test_a_client_that_drips_its_request_is_dropped(server: Server) -> None:
-    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-    with socket.create_connection(address, timeout=10) as client:
-        client.sendall(b"GET /v1/videos HTTP/1.1\r\n")
-        time.sleep(1.5)
-        client.sendall(b"Host: x\r\n")
-        assert client.recv(100).startswith(b"HTTP/1.1 408")
-
-
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_generate_on_a_cluster_of_its_own(cluster_flags: list[str], tmp_path: Path) -> None:
     outputs = ["--output", "new/clip.mp4", "--tensors", "new/clip.safetensors"]
     process = start("generate", *cluster_flags, *INPUTS, *SHORT, *outputs, folder=tmp_path)
@@ -150,7 +141,7 @@ def test_generate_on_a_cluster_of_its_own(cluster_flags: list[str], tmp_path: Pa
         assert (stream.average_rate, stream.frames) == (16, 9)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -> None:
     inputs = ["--image", str(golden / "case/image.png"), "--camera", str(golden / "case")]
     prompt = ["--prompt-file", str(golden / "case/prompt.txt")]
@@ -178,7 +169,16 @@ def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -
     assert difference.mean() * 2 / 255 <= 2e-3
 
 
-@pytest.mark.timeout(600)
+def test_a_client_that_drips_its_request_is_dropped(server: Server) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /v1/videos HTTP/1.1\r\n")
+        time.sleep(1.5)
+        client.sendall(b"Host: x\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.timeout(900)
 def test_same_seed_gives_the_same_clip(server: Server, tmp_path: Path) -> None:
     latents = []
     for name in ("first", "second"):
@@ -224,7 +224,6 @@ def test_wait_returns_the_finished_video(server: Server) -> None:
         assert job.wait().progress == 100
 
 
-@pytest.mark.timeout(400)
 def test_sigterm_finishes_the_running_clip_and_leaves_no_process(server: Server) -> None:
     family = psutil.Process(server.process.pid).children(recursive=True)
     assert len(family) > 5

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tests.integration.conftest import ENVIRONMENT, ROOT
+from tests.support.server import PATIENCE_S
 
 
 def pre_stop_command() -> str:
@@ -31,7 +32,7 @@ def test_a_pod_that_goes_lets_its_clip_end() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

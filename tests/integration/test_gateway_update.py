@@ -17,7 +17,7 @@ from deployments.app import build_gateway
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.names import GATEWAY
-from tests.support.server import Server, body, wait_for, wait_for_step
+from tests.support.server import PATIENCE_S, Server, body, wait_for, wait_for_step
 
 LONG = 150  # steps: seconds
 LONGEST = 500  # steps: longer than a gateway takes to start
@@ -44,7 +44,7 @@ def update_gateway(server: Server) -> None:
 
 def wait_for_old_gateway_to_stop() -> None:
     """Returns once a new gateway runs and the old one has been told to stop."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         gateways = serve.status().applications[GATEWAY].deployments[GATEWAY]
         if {"RUNNING", "STOPPING"} <= set(gateways.replica_states):
@@ -67,7 +67,7 @@ def gateway_pid(job: Job) -> int:
 
 def wait_for_gateway(server: Server) -> None:
     """Returns once a gateway answers again."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + PATIENCE_S
     with server.client() as client:
         while time.monotonic() < deadline_s:
             if client.get("/healthz").status_code == 200:
@@ -134,7 +134,7 @@ def test_a_drained_gateway_finishes_and_claims_no_more(server: Server, jobs: Job
         refused = wait_for_refusal(client)
         assert refused.headers["retry-after"]
         assert refused.json()["error"]["code"] == "draining"
-        drained.result(timeout_s=60)
+        drained.result(timeout_s=PATIENCE_S)
         ends = [client.get(f"/v1/videos/{video_id}").json()["status"] for video_id in running]
         assert ends == ["completed", "completed"]
         assert client.get(f"/v1/videos/{waiting}").json()["status"] == "queued"

@@ -11,7 +11,7 @@ from benchmarks.chaos.processes import controller, kill
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
 from deployments.names import PIPELINE
-from tests.support.server import Server, body, wait_for, wait_for_attempt
+from tests.support.server import PATIENCE_S, Server, body, wait_for, wait_for_attempt
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def processes_of(deployment: str) -> list[psutil.Process]:
 
 def wait_for_latents(jobs: JobStore, job_id: str) -> Job:
     """Returns once a job's latents are kept and its decoder works."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         job = jobs.get(job_id)
         if job.latents_at is not None and job.stage == "vae_decoder" and job.step:
@@ -42,7 +42,7 @@ def wait_for_latents(jobs: JobStore, job_id: str) -> Job:
 
 def wait_for_duration(jobs: JobStore, job_id: str, stage: str) -> None:
     """Returns once a stage has finished its part of a job."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + PATIENCE_S
     while stage not in jobs.get(job_id).stage_durations:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

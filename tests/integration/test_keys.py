@@ -16,7 +16,7 @@ from deployments.keys.settings import AuthMode, AuthSettings
 from deployments.keys.store import KeyStore
 from deployments.outbound import OutboundSettings
 from deployments.webhooks.settings import WebhookSettings
-from tests.support.server import Server, body, wait_for
+from tests.support.server import PATIENCE_S, Server, body, wait_for
 from tests.support.webhook_receiver import running_receiver
 
 LOCAL = OutboundSettings(allow_http=True, allow_networks=("127.0.0.0/8",))
@@ -93,7 +93,7 @@ def test_two_owners_videos_stay_apart_and_each_hears_of_its_own(door: Door) -> N
         assert bob.post(f"/v1/videos/{his}/cancel").status_code == 200
         assert wait_for(alice, mine)["status"] == "completed"
         assert bob.get(f"/v1/videos/{mine}/content").status_code == 404
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + PATIENCE_S
         while not receiver.requests and time.monotonic() < deadline_s:
             time.sleep(0.05)
     [(headers, content)] = receiver.requests

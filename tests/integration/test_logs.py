@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import ray
 
-from tests.support.server import Server, body, wait_for
+from tests.support.server import PATIENCE_S, Server, body, wait_for
 
 PROMPT = "an unmistakable lighthouse"
 
@@ -33,7 +33,7 @@ def events(**wanted: str) -> list[dict[str, Any]]:
 
 def wait_for_events(*names: str, **wanted: str) -> list[dict[str, Any]]:
     """The same, once events of these names are among them: an answer may precede its line."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + PATIENCE_S
     while True:
         found = events(**wanted)
         if {event["event"] for event in found} >= set(names):
@@ -84,7 +84,7 @@ def test_a_refused_request_is_an_event(server: Server) -> None:
 def test_serves_own_lines_have_the_same_shape(server: Server) -> None:
     with httpx.Client(base_url=server.url) as client:
         client.get("/healthz", headers={"x-request-id": "order-68"}).raise_for_status()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + PATIENCE_S
     while not (found := events(request_id="order-68", logger="ray.serve")):
         assert time.monotonic() < deadline_s
         time.sleep(0.1)

@@ -15,8 +15,8 @@ from tests.support import incidents
 from tests.support.prometheus import INSTALLED, prometheus
 from tests.support.server import Server, body, wait_for
 
-# Ray's agent hears of a change within a second; see the environment in conftest.
-REPORTED_S = 3.0
+# Ray's agent hears of a change within 2.5 s; see the environment in conftest.
+REPORTED_S = 5.0
 # The service of these tests does not scale.
 NEEDS_SCALING = "lingbot_autoscaling_"
 
@@ -92,7 +92,7 @@ def test_more_jobs_make_no_more_series(server: Server) -> None:
     assert "prompt" not in text and "video_" not in text
 
 
-@pytest.mark.timeout(900)  # four ranks are killed and come back
+@pytest.mark.timeout(1200)  # four ranks are killed and come back
 @pytest.mark.skipif(not INSTALLED, reason="needs Debian's package prometheus")
 def test_a_real_prometheus_finds_data_for_every_panel_and_rule(
     server: Server, tmp_path: Path
@@ -105,7 +105,7 @@ def test_a_real_prometheus_finds_data_for_every_panel_and_rule(
             incidents.cancelled_job(client)
             incidents.killed_ranks(client)
             time.sleep(REPORTED_S)
-        assert watcher.healthy_targets() == 2
+        watcher.wait_healthy(2)
         empty = [f for f in ask_all(watcher) if not f.answer.num_series]
         assert [f.expression for f in empty if NEEDS_SCALING not in f.expression] == []
         assert unbounded(watcher) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from tests.support.server import Server, body, camera, picture, wait_for, wait_for_step
+from tests.support.server import PATIENCE_S, Server, body, camera, picture, wait_for, wait_for_step
 
 LUMA = np.array([0.299, 0.587, 0.114])
 LONG = 400  # steps: far longer than any test looks at
@@ -200,7 +200,7 @@ def test_probes(server: Server) -> None:
 
 def test_readyz_tells_what_the_gang_chose(server: Server) -> None:
     with server.client() as client:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while (facts := client.get("/readyz").json()["denoiser"]) is None:
             assert time.monotonic() < deadline
             time.sleep(0.2)

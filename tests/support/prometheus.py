@@ -19,6 +19,7 @@ import yaml
 from deployments.listeners import free_port
 from monitoring.generate import GROUPS
 from monitoring.rules.rule import Record
+from tests.support.server import PATIENCE_S
 
 INSTALLED = shutil.which("prometheus") is not None
 # A run lasts minutes, not days: windows as the rules have them, and as they are here.
@@ -32,7 +33,8 @@ SHORT_WINDOWS = {
     "$__rate_interval": "20s",
     "$__range": "240s",
 }
-_STEP_S = 2
+# Every scrape costs Ray's agent a good part of a second.
+PACE_S = 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Prometheus:
 
     def ask(self, expression: str) -> Answer:
         """Evaluates an expression over the whole run, with shortened windows."""
-        window = {"start": self.since_s, "end": time.time(), "step": _STEP_S}
+        window = {"start": self.since_s, "end": time.time(), "step": PACE_S}
         series = self._get("query_range", query=shorten(expression), **window)["result"]
         numbers = [
             [float(value) for _, value in each["values"] if not math.isnan(float(value))]
@@ -75,10 +77,12 @@ class Prometheus:
         """Names of all series."""
         return set(self._get("label/__name__/values"))
 
-    def healthy_targets(self) -> int:
-        """Addresses whose last scrape succeeded."""
-        targets = self._get("targets", state="active")["activeTargets"]
-        return sum(target["health"] == "up" for target in targets)
+    def wait_healthy(self, num_targets: int, timeout_s: float = PATIENCE_S) -> None:
+        """Until the last scrape of so many addresses succeeded; one may fail on a busy machine."""
+        deadline_s = time.monotonic() + timeout_s
+        while len(up := [each for each in self._targets() if each["health"] == "up"]) < num_targets:
+            assert time.monotonic() < deadline_s, (up, self._targets())
+            time.sleep(0.5)
 
     def rule_problems(self) -> list[str]:
         """Rules that Prometheus could not evaluate."""
@@ -90,6 +94,10 @@ class Prometheus:
             if rule.get("lastError")
         ]
 
+    def _targets(self) -> list[dict[str, Any]]:
+        targets: list[dict[str, Any]] = self._get("targets", state="active")["activeTargets"]
+        return targets
+
     def _get(self, path: str, **parameters: Any) -> Any:
         response = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30)
         answer = response.json()
@@ -99,7 +107,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, gateway_url: str) -> Iterator[Prometheus]:
-    """Scrapes the connected Ray's nodes and a gateway, once a second, until the context ends.
+    """Scrapes the connected Ray's nodes and a gateway, again and again, until the context ends.
 
     Args:
         folder: For its configuration and its data.
@@ -115,7 +123,8 @@ def prometheus(folder: Path, gateway_url: str) -> Iterator[Prometheus]:
             "static_configs": [{"targets": [gateway_url.removeprefix("http://")]}],
         },
     ]
-    pace = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    every = f"{PACE_S}s"
+    pace = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
     config = {"global": pace, "rule_files": ["rules.yaml"], "scrape_configs": scrape}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
@@ -144,10 +153,10 @@ def write_ray_targets(path: Path) -> None:
 
 
 def short_rules() -> dict[str, Any]:
-    """All rules with short windows, evaluated once a second; alerts fire at once."""
+    """All rules with short windows, evaluated often; alerts fire at once."""
     groups = [group.render("docs/runbooks") for group in GROUPS]
     for group in groups:
-        group["interval"] = "1s"
+        group["interval"] = f"{PACE_S}s"
         for rule in group["rules"]:
             rule["expr"] = shorten(rule["expr"])
             if "for" in rule:
@@ -168,7 +177,7 @@ def recorded_names() -> set[str]:
 
 
 def _when_ready(url: str, log: Path) -> Prometheus:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         try:
             if httpx.get(f"{url}/-/ready", timeout=1).status_code == 200:

@@ -14,6 +14,9 @@ from PIL import Image
 from deployments.config import ServeConfig
 from deployments.jobs.store import JobStore
 
+# For what comes at once on a machine of one's own; waits end as soon as it is there.
+PATIENCE_S = 240.0
+
 
 @dataclass(frozen=True)
 class Server:
@@ -96,7 +99,9 @@ def body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 240) -> dict[str, Any]:
+def wait_for(
+    client: httpx.Client, video_id: str, *, timeout_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Polls a video until it is over."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
@@ -108,7 +113,7 @@ def wait_for(client: httpx.Client, video_id: str, *, timeout_s: float = 240) -> 
 
 
 def wait_for_step(
-    client: httpx.Client, video_id: str, *, at_least: int = 1, timeout_s: float = 240
+    client: httpx.Client, video_id: str, *, at_least: int = 1, timeout_s: float = PATIENCE_S
 ) -> dict[str, Any]:
     """Polls a video until its gang has finished a step, or so many."""
     deadline_s = time.monotonic() + timeout_s
@@ -121,7 +126,9 @@ def wait_for_step(
     raise TimeoutError(f"{video_id} never denoised: {video}")
 
 
-def wait_for_attempt(jobs: JobStore, job_id: str, attempt: int, *, timeout_s: float = 240) -> None:
+def wait_for_attempt(
+    jobs: JobStore, job_id: str, attempt: int, *, timeout_s: float = PATIENCE_S
+) -> None:
     """Returns once a job has been claimed so many times."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

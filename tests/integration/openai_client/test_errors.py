@@ -21,7 +21,7 @@ from deployments.keys.settings import AuthMode, AuthSettings
 from deployments.keys.store import KeyStore
 from deployments.listeners import free_port
 from tests.support.openai_client import FIRST_FRAME, LONG, PROMPT, client_of, make
-from tests.support.server import Server, data_url, picture, wait_for_step
+from tests.support.server import PATIENCE_S, Server, data_url, picture, wait_for_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -141,7 +141,7 @@ def test_a_failed_video_through_sync_is_an_internal_server_error(
 
 
 def _find(client: OpenAI, seed: int) -> str:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         for video in client.videos.list(limit=5).data:
             if video.model_extra and video.model_extra["seed"] == seed:
