@@ -1,8 +1,12 @@
-"""torch.compile for what a block does between its attentions and exchanges."""
+"""torch.compile for blocks: whole, or in stages where ranks exchange in between."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from model.block import Block, BlockStages
+from model.dit import DiT
 
 
 def compiled_stages() -> BlockStages:
@@ -16,3 +20,16 @@ def compiled_stages() -> BlockStages:
         after_attention=torch.compile(Block.after_attention),
         modulate_camera=torch.compile(Block.modulate_camera),
     )
+
+
+def compile_blocks(dit: DiT, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Sends whole blocks through torch.compile, for one process and clips of one size.
+
+    One graph serves the blocks of all experts of a size, one more where there is no camera.
+
+    Args:
+        dit: Its blocks are compiled where they are called next.
+        backend: As `torch.compile` takes it.
+    """
+    for block in dit.blocks:
+        block.compile(dynamic=False, backend=backend)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.compilation import compile_blocks
 from model.nano.dataset import TOKENIZER, read_facts
 from model.nano.encoded import EncodedClips, batch_rays, load_encoded
 from model.nano.noise import HIGH, LOW, noise_levels
@@ -130,10 +131,9 @@ class _Trainer:
         self._drop_text = training.drop_text
         self._rope = _rope(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
-        if training.compiled:  # a block at a time: one small graph serves them all
+        if training.compiled:
             for dit in model.experts:
-                for block in dit.blocks:
-                    block.compile(dynamic=False)
+                compile_blocks(dit)
 
     def backward(self, chosen: Tensor, *, has_camera: bool) -> Tensor:
         """Leaves gradients behind; returns the squared errors of both experts [2]."""

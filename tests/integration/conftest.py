@@ -12,7 +12,7 @@ from ray import serve
 from deployments.launch import deploy, wait_until_ready
 from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
-from tests.support.server import Server, small_config
+from tests.support.server import START_PATIENCE_S, Server, small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +67,6 @@ def server(
     data_dir = tmp_path_factory.mktemp("data")
     config = small_config(synthetic_checkpoint.root, data_dir, port=port, gang_size=2)
     url = deploy(config, host="127.0.0.1", port=port)
-    wait_until_ready(url, timeout_s=500)
+    wait_until_ready(url, timeout_s=START_PATIENCE_S)
     yield Server(url, config)
     serve.shutdown()

@@ -60,7 +60,7 @@ def test_from_a_request_to_a_file(client: Client, tmp_path: Path) -> None:
     assert job.status == "completed"
     steps = [event.step for event in events if event.stage == "denoiser" and event.step]
     assert steps == sorted(steps)
-    assert job.wait(progress=True, timeout_s=PATIENCE_S).progress == 100
+    assert job.wait(progress=True, timeout_s=5).progress == 100
     assert list(job.events(last_event_id=events[-1].id)) == []
 
     path = job.save(tmp_path / "clip.mp4")

@@ -22,6 +22,7 @@ from deployments.listeners import free_port
 from lingbot_serve import Client
 from lingbot_serve.exit_codes import ExitCode
 from model.checkpoint.layout import CheckpointPaths
+from tests.support.server import PATIENCE_S, START_PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -33,9 +34,6 @@ INPUTS = [
 ]
 SHORT = ["--num-frames", "9", "--steps", "2", "--seed", "7"]
 LONG = ["--num-frames", "33", "--steps", "100"]
-START_TIMEOUT_S = 400.0
-STOP_TIMEOUT_S = 240.0
-JOB_TIMEOUT_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def server(cluster_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -
     url = f"http://127.0.0.1:{config['http']['port']}"
     flags = [*cluster_flags, "--config", str(folder / "config.yaml")]
     process = start("serve", *flags, folder=folder)
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+    deadline_s = time.monotonic() + START_PATIENCE_S
     while not is_ready(url):
         assert process.poll() is None, finish(process, 1)[1]
         assert time.monotonic() < deadline_s, "the server did not become ready"
@@ -103,7 +101,7 @@ def server(cluster_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -
     yield Server(process, url, folder)
     if process.poll() is None:
         process.terminate()
-        finish(process, STOP_TIMEOUT_S)
+        finish(process, PATIENCE_S)
 
 
 def is_ready(url: str) -> bool:
@@ -118,11 +116,11 @@ def test_generate_on_a_cluster_of_its_own(cluster_flags: list[str], tmp_path: Pa
     outputs = ["--output", "new/clip.mp4", "--tensors", "new/clip.safetensors"]
     process = start("generate", *cluster_flags, *INPUTS, *SHORT, *outputs, folder=tmp_path)
     started: set[psutil.Process] = set()
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+    deadline_s = time.monotonic() + START_PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline_s:
         started |= set(psutil.Process(process.pid).children(recursive=True))
         time.sleep(0.5)
-    code, output = finish(process, STOP_TIMEOUT_S)
+    code, output = finish(process, PATIENCE_S)
     assert code == ExitCode.DONE, output
     assert output.splitlines()[-1] == "new/clip.mp4"
     stages = ("text_encoder", "image_encoder", "vae_encoder", "denoiser", "vae_decoder")
@@ -157,7 +155,7 @@ def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -
     ]
     outputs = ["--output", "clip.mp4", "--tensors", "clip.safetensors"]
     command = ["generate", *inputs, *prompt, *sampling, *published, *gang, *outputs]
-    code, output = finish(start(*command, folder=tmp_path), START_TIMEOUT_S)
+    code, output = finish(start(*command, folder=tmp_path), START_PATIENCE_S)
     assert code == ExitCode.DONE, output
     ours = load_file(tmp_path / "clip.safetensors")
     expected = load_file(golden / "case/expected.safetensors")
@@ -184,7 +182,7 @@ def test_same_seed_gives_the_same_clip(server: Server, tmp_path: Path) -> None:
     for name in ("first", "second"):
         flags = ["--server", server.url, "--output", f"{name}.mp4", "--tensors", name]
         code, output = finish(
-            start("generate", *INPUTS, *SHORT, *flags, folder=tmp_path), JOB_TIMEOUT_S
+            start("generate", *INPUTS, *SHORT, *flags, folder=tmp_path), PATIENCE_S
         )
         assert code == ExitCode.DONE, output
         latents.append(load_file(tmp_path / name)["latents"])
@@ -193,7 +191,7 @@ def test_same_seed_gives_the_same_clip(server: Server, tmp_path: Path) -> None:
 
 def test_bad_input_names_its_field(server: Server, tmp_path: Path) -> None:
     flags = ["--server", server.url, "--num-frames", "16", "--output", "clip.mp4"]
-    code, output = finish(start("generate", *INPUTS, *flags, folder=tmp_path), JOB_TIMEOUT_S)
+    code, output = finish(start("generate", *INPUTS, *flags, folder=tmp_path), PATIENCE_S)
     assert code == ExitCode.BAD_INPUT
     assert output == "error: num_frames: must be 4n+1, not 16; send 13 or 17\n"
     assert list(tmp_path.iterdir()) == []
@@ -208,7 +206,7 @@ def test_interrupt_without_a_terminal_leaves_the_job_running(
     while "denoiser: step" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    code, output = finish(process, JOB_TIMEOUT_S)
+    code, output = finish(process, PATIENCE_S)
     assert code == ExitCode.INTERRUPTED
     assert list(tmp_path.iterdir()) == []
     with Client(server.url) as client:
@@ -238,7 +236,7 @@ def test_sigterm_finishes_the_running_clip_and_leaves_no_process(server: Server)
         while job.refresh().status == "queued":
             time.sleep(0.1)
     server.process.send_signal(signal.SIGTERM)
-    code, output = finish(server.process, STOP_TIMEOUT_S)
+    code, output = finish(server.process, PATIENCE_S)
     assert code == ExitCode.DONE, output
     assert f"serving on {server.url}" in output
     stored = list((server.folder / "data").rglob("video.mp4"))

@@ -18,9 +18,8 @@ import yaml
 from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
 from tests.integration.conftest import ENVIRONMENT
-from tests.support.server import body, small_config, wait_for, wait_for_step
+from tests.support.server import START_PATIENCE_S, body, small_config, wait_for, wait_for_step
 
-START_TIMEOUT_S = 400.0  # beside all else that a busy machine does
 LONG = 120  # steps: longer than it takes to queue a few jobs behind
 NUM_QUEUED = 3
 
@@ -47,7 +46,7 @@ def served(config: Path, url: str) -> Iterator[None]:
 
 def wait_until_listening(process: subprocess.Popen[bytes], url: str) -> None:
     """Returns once the service is ready, seen from outside."""
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+    deadline_s = time.monotonic() + START_PATIENCE_S
     while True:
         assert process.poll() is None, "the server ended"
         assert time.monotonic() < deadline_s, "the server did not become ready"

@@ -1,13 +1,18 @@
 """What a service meets in its life, within a minute: jobs, and what befalls them."""
 
-import time
-from typing import Any
-
 import httpx
 
 from benchmarks.chaos.processes import kill, ranks
 from lingbot_serve.canary import send_canary
-from tests.support.server import PATIENCE_S, Server, body, camera, wait_for, wait_for_step
+from tests.support.server import (
+    PATIENCE_S,
+    Server,
+    body,
+    camera,
+    wait_for,
+    wait_for_step,
+    wait_until_struck,
+)
 
 LONG = 1000
 
@@ -46,16 +51,9 @@ def killed_ranks(client: httpx.Client) -> None:
     for _ in range(2):
         wait_for_step(client, video_id)
         kill(ranks())  # of all gangs: those that work answer no call, and nobody tells which do
-        while _is_stepping(client.get(f"/v1/videos/{video_id}").json()):
-            time.sleep(0.02)
+        wait_until_struck(client, video_id)
     assert wait_for(client, video_id)["error"]["code"] == "poison_job"
     good_jobs(client, 1)
-
-
-def _is_stepping(video: dict[str, Any]) -> bool:
-    """Whether an attempt goes on; that it waits for the next may be over between two looks, while
-    the next has no step until the gang has healed."""
-    return video["status"] == "in_progress" and bool(video["step"])
 
 
 def full_queue(client: httpx.Client, max_jobs: int) -> None:

@@ -80,8 +80,8 @@ class Prometheus:
     def wait_healthy(self, num_targets: int, timeout_s: float = PATIENCE_S) -> None:
         """Until the last scrape of so many addresses succeeded; one may fail on a busy machine."""
         deadline_s = time.monotonic() + timeout_s
-        while len(up := [each for each in self._targets() if each["health"] == "up"]) < num_targets:
-            assert time.monotonic() < deadline_s, (up, self._targets())
+        while sum(each["health"] == "up" for each in self._targets()) < num_targets:
+            assert time.monotonic() < deadline_s, self._targets()
             time.sleep(0.5)
 
     def rule_problems(self) -> list[str]:

@@ -16,6 +16,7 @@ from deployments.jobs.store import JobStore
 
 # For what comes at once on a machine of one's own; waits end as soon as it is there.
 PATIENCE_S = 240.0
+START_PATIENCE_S = 480.0  # the same for a service's start
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,20 @@ def wait_for_step(
         assert video["status"] in ("queued", "in_progress"), video
         time.sleep(0.02)
     raise TimeoutError(f"{video_id} never denoised: {video}")
+
+
+def wait_until_struck(client: httpx.Client, video_id: str) -> None:
+    """Returns once the attempt that had come to its steps is over.
+
+    That the video waits for the next may pass between two looks; the next has no step yet.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        video = client.get(f"/v1/videos/{video_id}").json()
+        if video["status"] != "in_progress" or not video["step"]:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"{video_id} goes on: {video}")
 
 
 def wait_for_attempt(

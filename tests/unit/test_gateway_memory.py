@@ -1,77 +1,58 @@
-"""What requests leave behind in a gateway's memory: nothing."""
+"""What Python keeps of looks, listings and refused creates in a gateway: nothing."""
 
-import asyncio
 import gc
 import itertools
 import tracemalloc
 from pathlib import Path
 
-import httpx
+from starlette.testclient import TestClient
 
-from deployments.api.routes import build_api
-from deployments.api.service import VideoService
-from deployments.gateway_config import GatewayConfig
-from deployments.jobs.database import open_database
-from deployments.jobs.store import JobStore
+from deployments.gateway_config import Limits
 from deployments.jobs.tables import Job
+from deployments.keys.settings import AuthSettings
+from tests.support.door import open_door
 from tests.support.server import body
 
 NUM_WAITING = 4
-NUM_CLIENTS = 8
-NUM_REQUESTS, NUM_ROUNDS = 200, 4
+NUM_REQUESTS, NUM_ROUNDS = 150, 2
 # Pools and registers grow by steps, now and then; what is kept for each request grows every time.
 MOST_BYTES_PER_REQUEST = 40
 
 
 def test_requests_leave_nothing_behind(tmp_path: Path) -> None:
-    config = GatewayConfig.model_validate(
-        {"data_dir": tmp_path, "limits": {"max_queued_jobs": NUM_WAITING}}
-    )
-    service = VideoService(config)
-    _fill(JobStore(open_database(config.store_url())))
-    try:
-        grown = asyncio.run(_grown_bytes(service))
-    finally:
-        service.close()
+    limits = Limits(max_queued_jobs=NUM_WAITING)
+    with open_door(tmp_path, auth=AuthSettings(), limits=limits) as door:
+        for number in range(NUM_WAITING):
+            door.jobs.add(_waiting(f"video_{number}"))
+        grown = _grown_bytes(door.client)
     assert min(grown) / NUM_REQUESTS < MOST_BYTES_PER_REQUEST, grown
 
 
-def _fill(jobs: JobStore) -> None:
+def _waiting(name: str) -> Job:
     size = {"width": 96, "height": 64, "num_frames": 17, "num_inference_steps": 3}
-    for number in range(NUM_WAITING):
-        jobs.add(Job(id=f"video_{number}", model="m", prompt="p", seed="1", **size))
+    return Job(id=name, model="m", prompt="p", seed="1", **size)
 
 
-async def _grown_bytes(service: VideoService) -> list[int]:
+def _grown_bytes(client: TestClient) -> list[int]:
     """By how much each round of requests grew what Python holds."""
-    transport = httpx.ASGITransport(build_api(service))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        await _send(client, NUM_REQUESTS)  # caches fill
-        tracemalloc.start()
-        try:
-            held = [await _held_after(client) for _ in range(1 + NUM_ROUNDS)]
-        finally:
-            tracemalloc.stop()
+    _send(client)  # caches fill
+    tracemalloc.start()
+    try:
+        held = [_held_after_a_round(client) for _ in range(1 + NUM_ROUNDS)]
+    finally:
+        tracemalloc.stop()
     return [after - before for before, after in itertools.pairwise(held)]
 
 
-async def _held_after(client: httpx.AsyncClient) -> int:
-    await _send(client, NUM_REQUESTS)
+def _held_after_a_round(client: TestClient) -> int:
+    _send(client)
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
-async def _send(client: httpx.AsyncClient, number: int) -> None:
-    """Looks, lists and refused creates in turn, from several clients at once."""
-    numbers = itertools.count()
-
-    async def send() -> None:
-        while (index := next(numbers)) < number:
-            if index % 3 == 0:
-                answer = await client.post("/v1/videos", json=body(prompt=f"prompt {index}"))
-                assert answer.status_code == 429
-            else:
-                path = "/v1/videos" if index % 3 == 1 else "/v1/videos/video_3"
-                assert (await client.get(path)).status_code == 200
-
-    await asyncio.gather(*(send() for _ in range(NUM_CLIENTS)))
+def _send(client: TestClient) -> None:
+    for number in range(NUM_REQUESTS // 3):
+        created = client.post("/v1/videos", json=body(prompt=f"prompt {number}"))
+        assert created.status_code == 429
+        assert client.get("/v1/videos").status_code == 200
+        assert client.get("/v1/videos/video_3").status_code == 200

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from deployments.config import ServeConfig
 from model.camera import camera_condition, relative_poses
 from model.checkpoint.synthetic_tokenizer import train_tokenizer, write_tokenizer
+from model.compilation import compile_blocks
 from model.denoiser import first_frame_condition
 from model.geometry import resolve_shape
 from model.image_encoder import normalise_for_clip
@@ -55,6 +57,25 @@ def test_a_batch_of_training_is_what_the_server_computes_one_by_one(has_camera: 
         prompt = dit.condition_prompt(text[i, :length], image[i])
         alone = dit(latent[i], timesteps[i], clip, prompt)
         assert torch.allclose(batch[i], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_two_compilations_serve_all_blocks() -> None:
+    """Without the code generator, which takes minutes on a CPU."""
+    graphs = CompileCounter()
+    torch.compiler.reset()
+    model = WorldModel(replace(TOY, num_layers=2), 300)
+    latent, y, rays = (torch.randn(2, channels, 3, 4, 6) for channels in (16, 20, 384))
+    text, image, timesteps = torch.zeros(2, 512, 16), torch.randn(2, 5, 80), torch.ones(2)
+    rope = rotary_table((3, 2, 3), TOY.dit.head_dim, device=CPU)
+    for dit in model.experts:
+        plain = dit.forward_batch(latent, timesteps, y, rays, text, image, rope)
+        compile_blocks(dit, graphs)
+        ours = dit.forward_batch(latent, timesteps, y, rays, text, image, rope)
+        assert torch.allclose(ours, plain)
+    assert graphs.frame_count == 1
+    for dit in model.experts:
+        dit.forward_batch(latent, timesteps, y, None, text, image, rope)
+    assert graphs.frame_count == 2
 
 
 def test_rays_of_a_batch_are_those_of_requests() -> None:
