@@ -22,6 +22,7 @@ from deployments.listeners import free_port
 from lingbot_serve import Client
 from lingbot_serve.exit_codes import ExitCode
 from model.checkpoint.layout import CheckpointPaths
+from tests.support.processes import living
 from tests.support.server import PATIENCE_S, START_PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,8 +74,8 @@ def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[int, str]:
 
 def all_gone(processes: list[psutil.Process]) -> bool:
     """Whether every process has ended within a few seconds."""
-    _, alive = psutil.wait_procs(processes, timeout=10)
-    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(processes, timeout=10)
+    return living(left) == []
 
 
 @pytest.fixture(scope="module")

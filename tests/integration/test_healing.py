@@ -3,14 +3,12 @@
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from sqlalchemy import create_engine
 
-from benchmarks.chaos.processes import controller, kill
+from benchmarks.chaos.processes import controller, kill, replicas
 from deployments.jobs.store import JobStore
 from deployments.jobs.tables import Job
-from deployments.names import PIPELINE
 from tests.support.server import PATIENCE_S, Server, body, wait_for, wait_for_attempt
 
 
@@ -19,13 +17,6 @@ def jobs(server: Server) -> Iterator[JobStore]:
     store = JobStore(create_engine(server.config.gateway.store_url()))
     yield store
     store.close()
-
-
-def processes_of(deployment: str) -> list[psutil.Process]:
-    """Those of this cluster that serve a stage."""
-    title = f"ray::ServeReplica:{PIPELINE}:{deployment}"
-    family = psutil.Process().children(recursive=True)
-    return [process for process in family if " ".join(process.cmdline()).startswith(title)]
 
 
 def wait_for_latents(jobs: JobStore, job_id: str) -> Job:
@@ -49,13 +40,13 @@ def wait_for_duration(jobs: JobStore, job_id: str, stage: str) -> None:
 
 
 def test_a_decoder_that_dies_costs_no_second_denoise(server: Server, jobs: JobStore) -> None:
-    [decoder] = processes_of("vae_decoder")
+    [decoder] = replicas("vae_decoder")
     with server.client() as client:
         # Long enough for a decode of seconds even of this model.
         fields = {"num_frames": 81, "size": "112x64", "num_inference_steps": 2}
         video_id = client.post("/v1/videos", json=body(**fields)).json()["id"]
         denoised = wait_for_latents(jobs, video_id)
-        decoder.kill()
+        kill([decoder])
         wait_for_attempt(jobs, video_id, 2)
         video = wait_for(client, video_id)
         assert video["status"] == "completed", video

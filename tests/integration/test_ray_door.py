@@ -13,6 +13,8 @@ import psutil
 import pytest
 from ray.util import get_node_ip_address
 
+from tests.support.processes import listening_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 _START = """
 import ray, sys
@@ -47,8 +49,7 @@ class Cluster:
     def ports(self) -> set[int]:
         """Where its processes listen."""
         processes = [self.process, *self.process.children(recursive=True)]
-        sockets = [s for each in processes for s in each.net_connections("tcp")]
-        return {s.laddr.port for s in sockets if s.status == psutil.CONN_LISTEN}
+        return {port for each in processes for port in listening_ports(each)}
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import yaml
 from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
 from tests.integration.conftest import ENVIRONMENT
+from tests.support.processes import kill_all, living
 from tests.support.server import START_PATIENCE_S, body, small_config, wait_for, wait_for_step
 
 LONG = 120  # steps: longer than it takes to queue a few jobs behind
@@ -61,11 +61,10 @@ def wait_until_listening(process: subprocess.Popen[bytes], url: str) -> None:
 def kill_family(process: subprocess.Popen[bytes]) -> None:
     """Ends the server, Ray and every actor, all at once as far as signals allow."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        member.send_signal(signal.SIGKILL)
+    kill_all(family)
     process.wait(timeout=10)
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert [member for member in alive if member.status() != psutil.STATUS_ZOMBIE] == []
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert living(left) == []
 
 
 @pytest.fixture

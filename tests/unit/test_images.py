@@ -18,6 +18,7 @@ from PIL import Image
 from deployments.images.decode import decode_image
 from deployments.images.decoder import DecodeLimits, ImageDecoder, as_array
 from model.errors import InvalidInputError
+from tests.support.processes import command_of, living
 from tests.support.server import picture
 
 
@@ -116,15 +117,10 @@ def large() -> bytes:
     return file.getvalue()
 
 
-def living_children(process: psutil.Process) -> list[psutil.Process]:
-    """Those that have not ended."""
-    return [each for each in process.children() if each.status() != psutil.STATUS_ZOMBIE]
-
-
 def decoders() -> list[psutil.Process]:
     """The processes of this one's decoders."""
     name = "deployments.images.decode_server"
-    return [each for each in living_children(psutil.Process()) if name in each.cmdline()]
+    return [each for each in living(psutil.Process().children()) if name in command_of(each)]
 
 
 def decode_all(decoder: ImageDecoder, *files: bytes) -> list[object]:
@@ -176,7 +172,7 @@ def test_a_decoder_that_dies_costs_its_own_request_only(large: bytes) -> None:
         assert is_picture(await decoder.decode(picture()))
         server = decoders()[0]
         doomed = asyncio.create_task(decoder.decode(large))
-        while not (children := living_children(server)):
+        while not (children := living(server.children())):
             await asyncio.sleep(0)
         children[0].send_signal(signal.SIGSEGV)
         assert is_picture(await decoder.decode(picture()))
@@ -205,7 +201,7 @@ def test_decoders_end_with_their_gateway() -> None:
         [sys.executable, "-c", _GATEWAY_THAT_IS_KILLED], input=picture(), stdout=subprocess.PIPE
     )
     server, deadline_s = int(run.stdout), time.monotonic() + 30
-    while psutil.pid_exists(server) and psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
+    while psutil.pid_exists(server) and living([psutil.Process(server)]):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
 
