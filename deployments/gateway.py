@@ -9,6 +9,7 @@ from deployments.gateway_config import GatewayConfig
 from deployments.logs import configure_replica_logging
 from deployments.names import GATEWAY
 from deployments.startup import announce
+from deployments.trimming import Trimming
 
 logger = get_logger(__name__)
 
@@ -28,6 +29,8 @@ class Gateway:
         logger.info("auth_configured", mode=config.auth.mode.value)
         self._service = VideoService(config)
         self._service.start()
+        self._trimming = Trimming()
+        self._trimming.loop.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self._service)
@@ -35,6 +38,7 @@ class Gateway:
     def check_health(self) -> None:
         """Raises when this replica answers, but makes no more videos, and has to be replaced."""
         self._service.check_health()
+        self._trimming.loop.check()
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no more jobs and waits for the running ones.
@@ -47,4 +51,5 @@ class Gateway:
     async def __del__(self) -> None:
         # Serve awaits this before it ends a replica that it replaces or no longer needs.
         await self._service.drain(self._drain_timeout_s)
+        await self._trimming.loop.stop()
         self._service.close()
