@@ -73,8 +73,8 @@ def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[int, str]:
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
-    """Whether every process has ended within a few seconds."""
-    _, left = psutil.wait_procs(processes, timeout=10)
+    """Whether every process ends within half a minute."""
+    _, left = psutil.wait_procs(processes, timeout=30)
     return living(left) == []
 
 

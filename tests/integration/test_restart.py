@@ -62,8 +62,8 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
     """Ends the server, Ray and every actor, all at once as far as signals allow."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     kill_all(family)
-    process.wait(timeout=10)
-    _, left = psutil.wait_procs(family, timeout=10)
+    process.wait(timeout=60)
+    _, left = psutil.wait_procs(family, timeout=60)
     assert living(left) == []
 
 

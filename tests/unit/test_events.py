@@ -138,7 +138,7 @@ def test_a_stream_ends_with_the_video(make: Callable[..., Gateway]) -> None:
     while not gateway.service.watch.is_watched("video_1"):
         time.sleep(0.01)
     gateway.store.cancel("video_1")
-    stream.join(timeout=20)
+    stream.join(timeout=60)
     assert [event["event"] for event in heard][-1] == "failed"
     assert heard[-1]["data"]["state_detail"] == "cancelled"
     assert heard[-1]["data"]["id"] == "video_1"
@@ -175,7 +175,7 @@ def test_a_deleted_video_ends_its_stream(make: Callable[..., Gateway]) -> None:
     while not gateway.service.watch.is_watched("video_1"):
         time.sleep(0.01)
     gateway.store.delete("video_1")
-    stream.join(timeout=20)
+    stream.join(timeout=60)
     assert heard[-1]["event"] == "deleted"
     assert gateway.client.get("/v1/videos/video_1/events").status_code == 404
 
@@ -196,7 +196,7 @@ def test_streams_are_limited(make: Callable[..., Gateway]) -> None:
         time.sleep(0.01)
     refused = gateway.client.get("/v1/videos/video_1/events")
     gateway.store.cancel("video_1")
-    stream.join(timeout=20)
+    stream.join(timeout=60)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
     assert refused.headers["retry-after"]
 

@@ -177,7 +177,7 @@ def test_it_ends_with_the_process_that_started_it(backend: int, tmp_path: Path) 
     assert httpx.get(f"http://{HOST}:{port}/hello").status_code == 200
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     with pytest.raises(httpx.ConnectError):
         while time.monotonic() < deadline_s:
             httpx.get(f"http://{HOST}:{port}/hello")

@@ -51,7 +51,7 @@ def runner(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    by_s = time.monotonic() + 10
+    by_s = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < by_s
         await asyncio.sleep(0.02)
