@@ -10,8 +10,6 @@ import ctypes
 
 from deployments.loops import Loop
 
-INTERVAL_S = 60.0
-
 
 class Trimming:
     """A task that gives back what is free, again and again.
@@ -20,9 +18,9 @@ class Trimming:
         interval_s: Between two times.
     """
 
-    def __init__(self, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, *, interval_s: float = 60.0) -> None:
         self._interval_s = interval_s
-        # Of glibc; other allocators (musl's, jemalloc's, macOS's) give memory back by themselves.
+        # Only glibc has it.
         self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self.loop = Loop("trimming", self._turn)
 

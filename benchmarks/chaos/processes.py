@@ -56,7 +56,7 @@ def busiest(processes: Sequence[ActorProcess]) -> ActorProcess:
     return processes[used.index(max(used))]
 
 
-def kill(processes: Sequence[ActorProcess]) -> None:
+def kill(processes: Sequence[ActorProcess] | Sequence[psutil.Process]) -> None:
     """Ends processes at once, with nothing said to anybody."""
     for process in processes:
         with suppress(ProcessLookupError):  # its neighbour's death may have taken it along

@@ -14,10 +14,11 @@ import psutil
 import pytest
 import yaml
 
+from benchmarks.chaos.processes import kill
 from deployments.listeners import free_port
 from model.checkpoint.layout import CheckpointPaths
 from tests.integration.conftest import ENVIRONMENT
-from tests.support.processes import kill_all, living
+from tests.support.processes import living
 from tests.support.server import START_PATIENCE_S, body, small_config, wait_for, wait_for_step
 
 LONG = 120  # steps: longer than it takes to queue a few jobs behind
@@ -61,7 +62,7 @@ def wait_until_listening(process: subprocess.Popen[bytes], url: str) -> None:
 def kill_family(process: subprocess.Popen[bytes]) -> None:
     """Ends the server, Ray and every actor, all at once as far as signals allow."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    kill_all(family)
+    kill(family)
     process.wait(timeout=60)
     _, left = psutil.wait_procs(family, timeout=60)
     assert living(left) == []

@@ -26,13 +26,6 @@ def listening_ports(process: psutil.Process) -> set[int]:
     return set()
 
 
-def kill_all(processes: Iterable[psutil.Process]) -> None:
-    """Ends processes at once; the end of one may have ended others."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
 def _is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)

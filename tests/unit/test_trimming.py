@@ -35,7 +35,7 @@ assert len(kept) == 1024
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others trim by themselves")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can")
 def test_holes_are_given_back() -> None:
     run = subprocess.run([sys.executable, "-c", _FRAGMENTED], stderr=subprocess.PIPE, text=True)
     assert run.returncode == 0, run.stderr
