@@ -62,6 +62,7 @@ class Gang:
         self._running: Job | None = None
         self._arrived = asyncio.Event()
         self._ranks: RankSet
+        self._start_s = 0.0
         self._dispatcher: asyncio.Task[None]
 
     @classmethod
@@ -116,6 +117,11 @@ class Gang:
     def facts(self) -> object:
         """What the program of the present ranks chose at its start."""
         return self._ranks.facts
+
+    @property
+    def start_s(self) -> float:
+        """Seconds that the present ranks took from nothing until they were ready."""
+        return self._start_s
 
     async def run(
         self,
@@ -313,7 +319,8 @@ class Gang:
         start_s = time.monotonic()
         self._log.info("gang_starting", ranks=self._config.size, placement=self._config.placement)
         ranks = await RankSet.start(self._config, self._factory, self._group, self._logs)
-        self._log.info("gang_ready", ranks=self._config.size, seconds=_since(start_s))
+        self._start_s = _since(start_s)
+        self._log.info("gang_ready", ranks=self._config.size, seconds=self._start_s)
         return ranks
 
     def _retire(self, reason: str) -> None:

@@ -47,6 +47,8 @@ class Rank:
     def __init__(
         self, config: GangConfig, bundle_index: int, gang_id: str, logs: LogConfig
     ) -> None:
+        import torch  # noqa: F401  # takes seconds: here all ranks do so at once
+
         self._config = config
         self._bundle_index = bundle_index
         self._gang_id = gang_id

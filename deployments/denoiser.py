@@ -131,7 +131,7 @@ class DenoiserStage:
     def _facts(self) -> DenoiserFacts:
         facts = self._gang.facts
         assert isinstance(facts, DenoiserFacts)
-        return facts
+        return replace(facts, start_s=self._gang.start_s)
 
     async def places(self) -> tuple[RankPlace, ...]:
         """Where the present ranks live, in rank order."""

@@ -16,7 +16,7 @@ from model.types import DenoiserFacts
 
 # What computes: another version of one of these may change a pixel.
 _DISTRIBUTIONS = ("lingbot-serve", "torch", "ray", "diffusers", "transformers", "numpy", "av")
-_TIMES = ("load_s", "warm_up_s")
+_TIMES = ("load_s", "warm_up_s", "start_s")
 
 
 @dataclass(frozen=True, slots=True)

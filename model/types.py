@@ -42,6 +42,7 @@ class DenoiserFacts:
         dtype: Of weights and matrix products.
         load_s: Seconds that the weights took.
         warm_up_s: Seconds of the first clip, with compilation.
+        start_s: Seconds from nothing until it could denoise, those two and all imports included.
     """
 
     attention: str
@@ -53,6 +54,7 @@ class DenoiserFacts:
     dtype: str
     load_s: float
     warm_up_s: float
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ from model.config import read_dit_config
 
 _DRAIN_TIMEOUT_S = 5.0
 _FACTS_POLL_S = 0.2
-_FACTS = ("load_s", "warm_up_s", "attention", "sharding")  # of `model.types.DenoiserFacts`
+# Of `model.types.DenoiserFacts`.
+_FACTS = ("start_s", "load_s", "warm_up_s", "attention", "sharding")
 _EXPERTS = 2  # that a rank of the service holds
 _PROMPT = "a lake at dawn, mist over the water, mountains behind it, the camera moves forward"
 
@@ -83,6 +84,7 @@ class Start:
     """A start of the service, and what the gang told of itself."""
 
     ready_s: float
+    start_s: float
     load_s: float
     warm_up_s: float
     attention: str
@@ -135,6 +137,7 @@ def run_e2e(
                     replace(
                         row,
                         second_ready_s=round(again.ready_s, 2),
+                        second_gang_s=again.start_s,
                         second_load_s=again.load_s,
                         second_warm_up_s=again.warm_up_s,
                     )

@@ -209,6 +209,7 @@ class E2eRow(Origin):
         warm_up_s: Of that, the gang's first clips, compilation included.
         second_ready_s: The first of these when the server was started once more, and so found
             every compiled kernel.
+        second_gang_s: Of that, the gang's start: processes, imports, weights and first clips.
         second_load_s: The second.
         second_warm_up_s: The third.
         stage_durations: Seconds of each stage as the server told them.
@@ -238,15 +239,16 @@ class E2eRow(Origin):
     warm_up_s: float
     stage_durations: Mapping[str, float]
     second_ready_s: float | None = None
+    second_gang_s: float | None = None
     second_load_s: float | None = None
     second_warm_up_s: float | None = None
 
     @property
     def second_start_s(self) -> float | None:
-        """The second start without its loading."""
-        if self.second_ready_s is None or self.second_load_s is None:
+        """The gang's second start without its loading."""
+        if self.second_gang_s is None or self.second_load_s is None:
             return None
-        return self.second_ready_s - self.second_load_s
+        return self.second_gang_s - self.second_load_s
 
 
 Row = TypeVar("Row", bound=Origin)

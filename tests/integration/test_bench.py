@@ -119,7 +119,8 @@ def test_clip_over_http(tmp_path, synthetic_checkpoint):
     assert (row.attention, row.sharding, row.cfg_parallel) == ("sdpa", "none", False)
     for ready_s, *of_which_s in (
         (row.ready_s, row.load_s, row.warm_up_s),
-        (row.second_ready_s, row.second_load_s, row.second_warm_up_s),
+        (row.second_gang_s, row.second_load_s, row.second_warm_up_s),
     ):
         assert 0 < sum(of_which_s) < ready_s
+    assert row.second_gang_s < row.second_ready_s
     assert set(row.stage_durations) >= {"denoiser", "vae_decoder"}
