@@ -7,13 +7,14 @@ the model is told 1000*s and predicts noise - clip (arXiv 2210.02747).
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.compilation import compile_blocks
 from model.nano.dataset import TOKENIZER, read_facts
@@ -42,7 +43,7 @@ class DiTTraining:
             so that a step of theirs is a large one.
         drop_text: Share of clips that are shown with the negative prompt.
         no_camera_every: Steps of which one is without a camera, as requests may be.
-        compiled: Run the experts' blocks through torch.compile.
+        compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
         log_every: Steps between two lines in the log.
         seed: Of weights, batches and noise.
     """
@@ -98,13 +99,13 @@ def train_dit(
         keeping=keeping,
     )
     negative, _ = tokenize(tokenizer, [NEGATIVE_PROMPT])
-    trainer = _Trainer(model, clips, negative.to(device), size, training)
+    errors_of = _errors_with_and_without_camera(model, clips, negative.to(device), size, training)
     errors = torch.ones(2, device=device)
     batches = shuffled(len(clips), training.batch, training.seed, first=loop.first, device=device)
     for step, chosen in zip(loop, batches, strict=False):
-        has_camera = (step + 1) % training.no_camera_every != 0
-        squared = trainer.backward(chosen, has_camera=has_camera)
-        errors = errors.lerp(squared, max(0.01, 1 / (step + 1)))
+        squared = errors_of[(step + 1) % training.no_camera_every != 0](chosen)
+        squared.sum().backward()
+        errors = errors.lerp(squared.detach(), max(0.01, 1 / (step + 1)))
         if step % training.log_every == 0 or step == training.steps - 1:
             high, low = errors.tolist()
             logger.info("dit step %d: high %.4f, low %.4f, %.0f s", step, high, low, loop.seconds)
@@ -116,8 +117,17 @@ def train_dit(
     return reached
 
 
-class _Trainer:
-    """Gradients of one batch after the other, without a question to the device."""
+class _Errors(nn.Module):
+    """Squared errors of both experts on one batch, without a question to the device.
+
+    Args:
+        model: What is trained.
+        clips: To choose from.
+        negative: Tokens of the negative prompt.
+        size: Of the model.
+        drop_text: Share of clips that are shown with the negative prompt.
+        has_camera: Whether the experts are told where it goes.
+    """
 
     def __init__(
         self,
@@ -125,21 +135,22 @@ class _Trainer:
         clips: EncodedClips,
         negative: Tensor,
         size: NanoSize,
-        training: DiTTraining,
+        *,
+        drop_text: float,
+        has_camera: bool,
     ) -> None:
+        super().__init__()
         self._model, self._clips, self._negative = model, clips, negative
-        self._drop_text = training.drop_text
+        self._drop_text, self._has_camera = drop_text, has_camera
         self._rope = _rope(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
-        if training.compiled:
-            for dit in model.experts:
-                compile_blocks(dit)
 
-    def backward(self, chosen: Tensor, *, has_camera: bool) -> Tensor:
-        """Leaves gradients behind; returns the squared errors of both experts [2]."""
-        clips = self._clips
-        rays = batch_rays(clips.motions[chosen], clips.shape) if has_camera else None
-        with torch.autocast(chosen.device.type, torch.bfloat16, enabled=chosen.is_cuda):
+    def forward(self, chosen: Tensor) -> Tensor:
+        """Of the chosen clips, one error an expert: [2]."""
+        clips, device = self._clips, chosen.device.type
+        rays = batch_rays(clips.motions[chosen], clips.shape) if self._has_camera else None
+        # A CUDA graph must not hold what autocast keeps for all.
+        with torch.autocast(device, torch.bfloat16, enabled=chosen.is_cuda, cache_enabled=False):
             conditions = (
                 with_mask(clips.first_frames[chosen].float()),
                 rays,
@@ -148,9 +159,7 @@ class _Trainer:
                 self._rope,
             )
             latent = clips.latents[chosen].float()
-            squared = torch.stack([self._squared(i, latent, conditions) for i in (HIGH, LOW)])
-        squared.sum().backward()
-        return squared.detach()
+            return torch.stack([self._squared(i, latent, conditions) for i in (HIGH, LOW)])
 
     def _squared(self, number: int, latent: Tensor, conditions: tuple[Any, ...]) -> Tensor:
         expert = self._model.experts[number]
@@ -168,6 +177,36 @@ class _Trainer:
         unwanted = self._model.encode_text(self._negative, self._unwanted_length)
         drop = torch.rand(len(chosen), device=chosen.device) < self._drop_text
         return torch.where(drop.view(-1, 1, 1), unwanted, rows)
+
+
+def _errors_with_and_without_camera(
+    model: WorldModel, clips: EncodedClips, negative: Tensor, size: NanoSize, training: DiTTraining
+) -> Mapping[bool, Callable[[Tensor], Tensor]]:
+    plain = {
+        has_camera: _Errors(
+            model, clips, negative, size, drop_text=training.drop_text, has_camera=has_camera
+        )
+        for has_camera in (True, False)
+    }
+    if not training.compiled:
+        return plain
+    for dit in model.experts:
+        compile_blocks(dit)
+    return {each: _recorded(plain[each], training.batch, negative.device) for each in plain}
+
+
+def _recorded(errors: _Errors, batch: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Forward and backward as CUDA graphs: launching small kernels takes longer than running them.
+
+    Args:
+        errors: To record.
+        batch: Clips of each batch.
+        device: A GPU.
+    """
+    chosen = torch.zeros(batch, dtype=torch.long, device=device)
+    with torch.random.fork_rng([device]):
+        recorded = torch.cuda.make_graphed_callables(errors, (chosen,), allow_unused_input=True)
+    return cast("Callable[[Tensor], Tensor]", recorded)
 
 
 def _rope(shape: VideoShape, size: NanoSize, device: torch.device) -> RotaryTable:
