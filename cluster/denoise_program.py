@@ -94,7 +94,9 @@ class DenoiserFactory:
             load_s=round(loaded_s - begin_s, 3),
             warm_up_s=round(warm_s - loaded_s, 3),
         )
-        logger.info("denoiser_ready", **asdict(facts))
+        told = asdict(facts)
+        del told["start_s"]  # which the gang's owner knows
+        logger.info("denoiser_ready", **told)
         return DenoiseProgram(denoiser, facts)
 
     def _load(self, context: RankContext, device: "torch.device") -> "Denoiser":
