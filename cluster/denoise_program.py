@@ -94,9 +94,7 @@ class DenoiserFactory:
             load_s=round(loaded_s - begin_s, 3),
             warm_up_s=round(warm_s - loaded_s, 3),
         )
-        told = asdict(facts)
-        del told["start_s"]  # which the gang's owner knows
-        logger.info("denoiser_ready", **told)
+        logger.info("denoiser_ready", **asdict(facts))
         return DenoiseProgram(denoiser, facts)
 
     def _load(self, context: RankContext, device: "torch.device") -> "Denoiser":

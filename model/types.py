@@ -42,7 +42,8 @@ class DenoiserFacts:
         dtype: Of weights and matrix products.
         load_s: Seconds that the weights took.
         warm_up_s: Seconds of the first clip, with compilation.
-        start_s: Seconds from nothing until it could denoise, those two and all imports included.
+        start_s: Seconds from nothing until it could denoise, those two and all imports included;
+            None where a rank tells, which does not know.
     """
 
     attention: str
@@ -54,7 +55,7 @@ class DenoiserFacts:
     dtype: str
     load_s: float
     warm_up_s: float
-    start_s: float = 0.0
+    start_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,17 +237,24 @@ def _loads(results: Results) -> Iterator[Claim]:
     )
     starts = [row for row in results.e2e if row.second_start_s is not None]
     yield _claim(
-        "second start of a gang with a warm compile cache, beyond loading",
+        "second start of the service with a warm compile cache, beyond loading",
         max(starts, key=lambda row: (row.gpus, row.date), default=None),
         lambda row: row.second_start_s or 0.0,
         at_most=(30.0, None),
         text=lambda row: (
-            f"{row.second_start_s:.1f} s (of which its first clips {row.second_warm_up_s:.1f} s); "
-            f"loading {row.second_load_s:.1f} s, the whole service with Ray's own start "
-            f"{row.second_ready_s:.1f} s{_gang(row)}"
+            f"{row.second_start_s:.1f} s (of which the gang's first clips "
+            f"{row.second_warm_up_s:.1f} s{_of_the_gang(row)}; loading {row.second_load_s:.1f} s)"
+            f"{_gang(row)}"
         ),
         unit=" s",
     )
+
+
+def _of_the_gang(row: E2eRow) -> str:
+    """The gang's part of the second start, without its loading."""
+    if row.second_gang_s is None or row.second_load_s is None:
+        return ""
+    return f", its whole start {row.second_gang_s - row.second_load_s:.1f} s"
 
 
 def _claim(

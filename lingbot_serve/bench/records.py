@@ -245,10 +245,10 @@ class E2eRow(Origin):
 
     @property
     def second_start_s(self) -> float | None:
-        """The gang's second start without its loading."""
-        if self.second_gang_s is None or self.second_load_s is None:
+        """The second start without its loading."""
+        if self.second_ready_s is None or self.second_load_s is None:
             return None
-        return self.second_gang_s - self.second_load_s
+        return self.second_ready_s - self.second_load_s
 
 
 Row = TypeVar("Row", bound=Origin)

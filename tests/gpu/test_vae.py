@@ -96,7 +96,7 @@ def test_bytes_arrive_in_order_while_the_next_are_computed() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_grey_frames_settle_on_a_gpu_too(dtype: torch.dtype) -> None:
     shape = VideoShape(num_frames=161, height=240, width=416)
-    whole = encoder(dtype, 41).encode(IMAGE, shape).latent
-    stopped = encoder(dtype, first_settled_latent(CONFIG) + 1).encode(IMAGE, shape).latent
-    # cuDNN need not take the same algorithm twice, and in float32 they round as TF32 does.
-    np.testing.assert_allclose(stopped, whole, rtol=0, atol=2e-3)
+    with full_float32():  # cuDNN need not take the same algorithm twice, and TF32 shows it
+        whole = encoder(dtype, 41).encode(IMAGE, shape).latent
+        stopped = encoder(dtype, first_settled_latent(CONFIG) + 1).encode(IMAGE, shape).latent
+    np.testing.assert_allclose(stopped, whole, rtol=0, atol=1e-4)

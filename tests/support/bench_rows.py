@@ -96,8 +96,8 @@ def e2e_row(steps: int) -> E2eRow:
         load_s=60.0,
         warm_up_s=70.0,
         stage_durations={"denoiser": 101.0},
-        second_ready_s=75.0,
-        second_gang_s=50.0,
+        second_ready_s=50.0,
+        second_gang_s=45.0,
         second_load_s=30.0,
         second_warm_up_s=8.0,
     )

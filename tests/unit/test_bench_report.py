@@ -140,9 +140,10 @@ def test_clip_of_fewer_steps_is_no_clip_of_the_claim(steps, holds):
     assert claim(Results(e2e=[row]), "4 GPUs, clip over HTTP").holds is holds
 
 
-def test_second_start_is_the_gang_without_its_loading():
+def test_second_start_is_the_service_without_its_loading():
     found = claim(Results(e2e=[e2e_row(2)]), "second start")
     assert (found.holds, found.measured[:6]) == (True, "20.0 s")
+    assert "its whole start 15.0 s" in found.measured
 
 
 def test_merge_adds_to_the_committed_rows(tree, tmp_path):
