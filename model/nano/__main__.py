@@ -34,7 +34,7 @@ from model.nano.vae_training import VAETraining, train_vae
 from model.types import VideoShape
 
 _TOY_SHAPE = VideoShape(num_frames=9, height=32, width=48)
-_GUIDANCE = 2.0
+_GUIDANCE = 1.5
 _FILES = {
     "data": ("data",),
     "vae": ("data", "out"),
@@ -99,7 +99,7 @@ def _encode(arguments: argparse.Namespace) -> object:
         arguments.vae,
         arguments.out,
         size,
-        num_clips=arguments.clips or (8 if arguments.toy else 20_000),
+        num_clips=arguments.clips or (8 if arguments.toy else 16_000),
         shape=shape,
         device=arguments.device,
         workers=_workers(arguments),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.nano.sizes import NanoSize
-from model.vae_layers import channels_last
+from model.vae_layers import AttentionBlock, ResidualBlock, channels_last
 from model.vae_network import DecoderHalf, EncoderHalf
 
 
@@ -17,6 +17,8 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder = EncoderHalf(size.vae)
         self.decoder = DecoderHalf(size.vae)
+        self.apply(_as_strong_as_it_came)
+        self.apply(_straight_way_alone)
 
     def encode(self, pixels_B3NHW: Tensor) -> Tensor:
         """Raw latents [B, 16, f, h, w] of pixels in [-1, 1]."""
@@ -35,6 +37,22 @@ class VAE(nn.Module):
             return first
         rest, _ = self.decoder(channels_last(latent_BCfhw[:, :, 1:]), kept)
         return torch.cat([first, rest], dim=2)
+
+
+def _as_strong_as_it_came(layer: nn.Module) -> None:
+    """PyTorch's own start weakens what passes and adds biases; ten layers on these are left."""
+    if isinstance(layer, nn.Conv2d | nn.Conv3d):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+
+
+def _straight_way_alone(layer: nn.Module) -> None:
+    """Blocks begin as what goes beside them."""
+    if isinstance(layer, ResidualBlock):
+        nn.init.zeros_(layer.conv2.weight)
+    if isinstance(layer, AttentionBlock):
+        nn.init.zeros_(layer.proj.weight)
 
 
 def psnr_of(squared_error: float) -> float:

@@ -48,7 +48,7 @@ class DiTTraining:
         seed: Of weights, batches and noise.
     """
 
-    steps: int = 10_000
+    steps: int = 7043
     batch: int = 64
     learning_rate: float = 1e-3
     camera_share: float = 0.2

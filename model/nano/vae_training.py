@@ -43,8 +43,8 @@ class VAETraining:
         seed: Of weights, cuts and noise.
     """
 
-    steps: int = 4000
-    batch: int = 16
+    steps: int = 8000
+    batch: int = 8
     frames: int = 17
     learning_rate: float = 1.5e-3
     max_clips: int = 5000
@@ -118,8 +118,7 @@ def _losses(vae: VAE, pixels: Tensor) -> tuple[Tensor, Tensor]:
     noise = _LATENT_NOISE * spread * torch.randn_like(latent)
     shown = vae.decode(latent + noise.to(latent.dtype)).float()
     squared = F.mse_loss(shown, pixels)
-    loss = squared + 0.05 * F.l1_loss(shown, pixels)
-    return loss + _LATENT_PULL * latent.float().square().mean(), squared.detach()
+    return squared + _LATENT_PULL * latent.float().square().mean(), squared.detach()
 
 
 def _backward(
@@ -153,7 +152,7 @@ def _cut(pixels: Tensor, training: VAETraining) -> Tensor:
 @torch.no_grad()
 def _statistics(vae: VAE, pixels: Tensor, training: VAETraining) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel."""
-    parts = pixels[: 16 * training.batch].split(training.batch)
+    parts = pixels[:256].split(training.batch)
     latents = torch.cat([vae.encode(from_bytes(part)) for part in parts])
     flat = latents.transpose(0, 1).flatten(1)
     return flat.mean(1).cpu(), flat.std(1).cpu()
