@@ -17,7 +17,7 @@ from lingbot_serve.client.retries import RetryPolicy, retry_after_s
 from lingbot_serve.client.video import Video
 from lingbot_serve.progress import StageLines, progress_view
 from model.geometry import check_camera
-from model.types import CameraPath
+from model.types import FPS, CameraPath
 from tests.support.scripted_server import video
 
 POLICY = RetryPolicy()
@@ -91,6 +91,22 @@ def test_dolly_moves_forward_and_pan_turns_right() -> None:
     np.testing.assert_allclose(dolly(5, distance=2).poses[-1, :3, 3], [0, 0, 2])
     ahead = pan(5, degrees=90).poses[-1, :3, :3] @ [0, 0, 1]
     np.testing.assert_allclose(ahead, [1, 0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("num_frames", [9, 33, 81])
+def test_presets_are_as_fast_as_a_person(num_frames: int) -> None:
+    rates = [rates_of(preset(num_frames)) for preset in (dolly, pan, orbit)]
+    walking_m_per_s, turning_deg_per_s = zip(*rates, strict=True)
+    np.testing.assert_allclose(walking_m_per_s, [1.4, 0, 1.4], atol=0.02)
+    np.testing.assert_allclose(turning_deg_per_s, [0, 10, 9], atol=1e-6)
+
+
+def rates_of(path: CameraPath) -> tuple[float, float]:
+    """The fastest step in metres and the widest turn in degrees, each per second."""
+    steps = np.linalg.norm(np.diff(path.poses[:, :3, 3], axis=0), axis=1)
+    ahead = path.poses[:, :3, 2]
+    turns = np.degrees(np.arccos((ahead[:-1] * ahead[1:]).sum(1).clip(-1, 1)))
+    return float(steps.max() * FPS), float(turns.max() * FPS)
 
 
 @given(degrees=st.floats(-360, 360), radius=st.floats(0.1, 100))
