@@ -101,9 +101,11 @@ def figures_table(figures: Mapping[str, Any]) -> str:
     ]
     lines = ["| what | found | wanted |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)]
     moves = ", ".join(f"{count} {move}" for move, count in camera["moves"].items())
+    sampler = figures["sampler"]
     head = (
         f"`make world-eval SEED={figures['seed']}` on {figures['hardware']}: "
-        f"{camera['clips']} worlds that were not in the data, paths of {moves}.\n"
+        f"{camera['clips']} worlds that were not in the data, paths of {moves}; "
+        f"{sampler['num_inference_steps']} steps, guidance {sampler['guidance_scale']}.\n"
     )
     return "\n".join([head, *lines, ""])
 

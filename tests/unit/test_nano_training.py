@@ -127,7 +127,9 @@ def test_figures_tell_the_margin_that_must_be_from_any_margin() -> None:
         "longer": False,
     }
     assert verdicts(figures) == figures["holds"]
-    assert "at least 2 dB in 75.0%" in figures_table(figures)
+    table = figures_table(figures)
+    assert "at least 2 dB in 75.0%" in table
+    assert "1 yaw, 1 orbit, 2 mixture; 12 steps, guidance 2.0." in table
 
 
 def test_the_other_path_of_a_trial_looks_elsewhere_in_the_end() -> None:
