@@ -16,7 +16,7 @@ from torch.nn import functional as F
 PAST_FRAMES = 2  # what a causal convolution over three frames looks back at
 
 # cuDNN's video kernels come in multiples of this many channels and waste what is between; its image
-# kernels do not.
+# kernels do not. On a CPU PyTorch takes oneDNN's kernels for images, and slow ones for one video.
 _VIDEO_KERNEL_CHANNELS = 64
 
 
@@ -67,7 +67,7 @@ class CausalConv3d(nn.Conv3d):
     def run(self, x_BCTHW: Tensor, past: Past) -> Tensor:
         """As many frames as come in."""
         whole = past.extend(x_BCTHW)
-        if whole.is_cuda and self.in_channels % _VIDEO_KERNEL_CHANNELS:
+        if not whole.is_cuda or self.in_channels % _VIDEO_KERNEL_CHANNELS:
             return convolve_as_images(whole, self.weight, self.bias)
         result: Tensor = self(whole)
         return result
