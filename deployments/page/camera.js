@@ -3,34 +3,50 @@
 export const FPS = 16;
 // Pixels of an 832x480 image, the convention of the model family.
 export const INTRINSICS = [500, 500, 416, 240];
+// As a person walks and looks around, and as examples/nano was trained.
 const WALK_M_PER_S = 1.4;
-const TURN_PER_S = (40 * Math.PI) / 180;
+const TURN_PER_S = (16 * Math.PI) / 180;
+const TILT_PER_S = (7 * Math.PI) / 180;
+const LOWEST_M = 1.2; // below where the camera starts; the ground is at 1.6
 
 // A camera that is level but for its pitch.
 export const START = { x: 0, y: 0, z: 0, yaw: 0, pitch: 0 };
 
 // Rates in the camera's own frame; speeds are shares of walking and turning.
-export function move(camera, { right = 0, down = 0, forward = 0, yaw = 0, pitch = 0 }, seconds) {
+export function move(camera, rates, seconds) {
+  const { right, down, forward, yaw, pitch } = limited(rates);
   const metres = WALK_M_PER_S * seconds;
   const [sin, cos] = [Math.sin(camera.yaw), Math.cos(camera.yaw)];
   return {
     x: camera.x + (right * cos + forward * sin) * metres,
-    y: camera.y + down * metres,
+    y: Math.min(LOWEST_M, camera.y + down * metres),
     z: camera.z + (forward * cos - right * sin) * metres,
     yaw: camera.yaw + yaw * TURN_PER_S * seconds,
-    pitch: Math.max(-1.2, Math.min(1.2, camera.pitch + pitch * TURN_PER_S * seconds)),
+    pitch: Math.max(-1.2, Math.min(1.2, camera.pitch + pitch * TILT_PER_S * seconds)),
   };
 }
 
-// `amount` from -1 to 1: how far, and to which side.
-const PRESETS = {
-  walk: (amount) => ({ forward: Math.sign(amount) || 1, yaw: 0.25 * amount }),
-  orbit: (amount) => ({ right: -Math.sign(amount) || -1, yaw: 0.6 * amount }),
-  dolly: () => ({ forward: -1 }),
+// Two keys at once walk no faster, nor does a wide sweep of the mouse turn faster.
+function limited({ right = 0, down = 0, forward = 0, yaw = 0, pitch = 0 }) {
+  const walk = Math.max(1, Math.hypot(right, down, forward));
+  const turn = (rate) => Math.max(-1, Math.min(1, rate));
+  return { right: right / walk, down: down / walk, forward: forward / walk, yaw: turn(yaw), pitch: turn(pitch) };
+}
+
+// `amount` from -1 to 1: how far it turns, and to which side.
+const TURNING = {
+  walk: (amount) => ({ forward: Math.sign(amount) || 1, yaw: 0.6 * amount }),
+  orbit: (amount) => ({ right: -Math.sign(amount) || -1, yaw: 0.75 * amount }),
   pan: (amount) => ({ yaw: 0.8 * amount }),
-  rise: (amount) => ({ down: -Math.sign(amount) || -1, pitch: -0.2 * Math.abs(amount) }),
+};
+const STRAIGHT = {
+  dolly: () => ({ forward: -1 }),
+  rise: () => ({ down: -1 }),
   still: () => ({}),
 };
+const PRESETS = { ...TURNING, ...STRAIGHT };
+
+export const turns = (name) => name in TURNING;
 
 export function presetPath(name, amount, frames) {
   const rates = PRESETS[name](amount);

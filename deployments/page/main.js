@@ -1,15 +1,16 @@
 // The form: what is asked for. `job.js` shows what becomes of it.
 
 import { ApiError, apiKey, createVideo, readiness, recentVideos } from "./api.js";
-import { FPS, cameraBody, posesFile, presetPath, resample } from "./camera.js";
+import { FPS, cameraBody, posesFile, presetPath, resample, turns } from "./camera.js";
 import { element, tell } from "./dom.js";
+import { readExample } from "./example.js";
+import { picture, takeDropped, takePicture } from "./first_frame.js";
 import { showJob } from "./job.js";
 import { save } from "./snippets.js";
 import { Steering } from "./steering.js";
 import { draw } from "./wireframe.js";
 
 const READY_EVERY_MS = 5000;
-let image = null; // data URL
 let steered = null; // samples of the last steered path
 let steering = null;
 
@@ -21,7 +22,10 @@ function path() {
   return presetPath(preset, Number(element("amount").value) / 100, numFrames());
 }
 
-const redraw = () => draw(element("wireframe"), path());
+function redraw() {
+  element("amount").disabled = !turns(element("preset").value);
+  draw(element("wireframe"), path());
+}
 
 function steer() {
   if (steering) return steering.end();
@@ -36,24 +40,25 @@ function steer() {
   });
 }
 
-async function takeImage(file) {
-  if (!file) return;
-  const reader = new FileReader();
-  reader.onload = () => {
-    image = reader.result;
-    const preview = element("image-preview");
-    preview.src = image;
-    preview.alt = `First frame: ${file.name}`;
-    preview.hidden = false;
-  };
-  reader.readAsDataURL(file);
+async function makeExample() {
+  tell("form-error");
+  try {
+    const { image, ...fields } = await readExample();
+    await takePicture(image);
+    const served = { size: "", steps: "", seed: "" };
+    for (const [id, value] of Object.entries({ ...served, ...fields })) element(id).value = value;
+    redraw();
+    element("request").requestSubmit();
+  } catch (error) {
+    refuse(error);
+  }
 }
 
 function requestBody() {
   const number = (id) => (element(id).value === "" ? undefined : Number(element(id).value));
   const body = {
     prompt: element("prompt").value,
-    input_reference: image ? { image_url: image } : undefined,
+    input_reference: picture() ? { image_url: picture() } : undefined,
     size: element("size").value || undefined,
     num_frames: numFrames(),
     num_inference_steps: number("steps"),
@@ -116,21 +121,14 @@ async function tellReadiness() {
 }
 
 function listen() {
-  const drop = element("drop");
-  element("image").onchange = (event) => takeImage(event.target.files[0]);
-  for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("over", over);
-      if (kind === "drop") takeImage(event.dataTransfer.files[0]);
-    });
-  }
+  takeDropped();
   for (const id of ["preset", "amount", "frames"]) element(id).addEventListener("input", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   element("steer").onclick = steer;
   element("wireframe").addEventListener("keydown", (event) => event.key === "Enter" && !steering && steer());
   element("save-poses").onclick = () => save("poses.npy", posesFile(path()));
   element("request").onsubmit = submit;
+  element("example").onclick = makeExample;
   element("key").value = apiKey.get();
   element("key").onchange = (event) => {
     apiKey.set(event.target.value);

@@ -7,7 +7,7 @@ const KEYS = {
   KeyQ: { down: 1 }, KeyE: { down: -1 },
   ArrowLeft: { yaw: -1 }, ArrowRight: { yaw: 1 }, ArrowUp: { pitch: 1 }, ArrowDown: { pitch: -1 },
 };
-const MOUSE_TURNS_PER_PIXEL = 0.15;
+const MOUSE_TURNS_PER_PIXEL = 0.4;
 
 // Calls `onStep(samples)` at each frame and `onEnd(samples)` once; starts with the first key.
 export class Steering {
