@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "k8s/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Folders of the repository that commands name; a path below one of them must exist.
 FOLDERS = ("k8s", "examples", "docs", "benchmarks", "tests")
-MADE_BY_COMMANDS = ("examples/checkpoint", "examples/make_inputs.py", "examples/nano")
+MADE_BY_COMMANDS = ("examples/checkpoint",)
 
 
 def blocks(document: Path) -> Iterator[str]:
