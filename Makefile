@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 CHECKPOINT := examples/checkpoint
 .DEFAULT_GOAL := help
 
-.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean bench-defence nano world-eval nano-sheet
+.PHONY: bench-record docs-performance help install demo test test-unit fuzz lint format serve k8s-render k8s-validate bench-overhead bench-nano bench-overlap bench-recovery bench-storm bench-soak chaos bench-autoscaling bench-autoscaling-real bench-order bench-order-record monitoring-proof openapi clean bench-defence nano world-eval nano-sheet
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 $(CHECKPOINT): | $(STAMP)
 	$(BIN)/python -m model.checkpoint.synthetic $@ --seed 0
 
-demo: $(STAMP) $(CHECKPOINT) ## Make out/demo.mp4 from the examples on this machine's CPU
-	$(BIN)/lingbot-serve generate --config examples/cpu.yaml --checkpoint $(CHECKPOINT) --image examples/image.png \
-	  --prompt-file examples/prompt.txt --camera examples/camera --size 160x96 --num-frames 33 --steps 8 --output out/demo.mp4
+demo: $(STAMP) ## Make out/demo.mp4 from the examples on this machine's CPU
+	$(BIN)/lingbot-serve generate --config examples/nano.yaml --image examples/image.png \
+	  --prompt-file examples/prompt.txt --camera examples/camera --seed 0 --output out/demo.mp4
 
 UNIT_TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
 test: $(STAMP) ## Run the unit and integration tests
@@ -46,8 +46,8 @@ lint: $(STAMP) ## Check style, types and import directions
 format: $(STAMP) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-serve: $(STAMP) $(CHECKPOINT) ## Serve the examples' checkpoint on http://127.0.0.1:8000
-	$(BIN)/lingbot-serve serve --config examples/cpu.yaml --checkpoint $(CHECKPOINT)
+serve: $(STAMP) ## Serve examples/nano on http://127.0.0.1:8000
+	$(BIN)/lingbot-serve serve --config examples/nano.yaml
 
 k8s-render: $(STAMP) ## Write the overlays' serve-config.yaml from examples/
 	$(BIN)/python -m k8s.serve_configs
@@ -58,6 +58,9 @@ k8s-validate: $(STAMP) ## Render every overlay and hold it against schemas and r
 
 bench-overhead: $(STAMP) ## Measure what serving adds to the models' own time
 	$(BIN)/python -m benchmarks.overhead
+
+bench-nano: $(STAMP) ## Measure a whole request of examples/nano on this machine's CPU
+	$(BIN)/python -m benchmarks.nano
 
 bench-defence: $(STAMP) ## Measure what decoding apart and hashing weights cost
 	$(BIN)/python -m benchmarks.defence
