@@ -1,0 +1,1 @@
+"""Tests of one service, which is there as long as they are."""
