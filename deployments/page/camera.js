@@ -3,10 +3,10 @@
 export const FPS = 16;
 // Pixels of an 832x480 image, the convention of the model family.
 export const INTRINSICS = [500, 500, 416, 240];
-// As a person walks and looks around. examples/nano was trained on turns of up to 13 and tilts of up to 7
-// degrees a second; the presets below stay within that.
+// As a person walks and looks around, no faster than examples/nano was trained on; the presets below stay
+// within that too.
 const WALK_M_PER_S = 1.4;
-const TURN_PER_S = (16 * Math.PI) / 180;
+const TURN_PER_S = (13 * Math.PI) / 180;
 const TILT_PER_S = (7 * Math.PI) / 180;
 const LOWEST_M = 1.2; // below where the camera starts; the ground is at 1.6
 
