@@ -108,19 +108,20 @@ monitoring-proof: $(STAMP) $(CHECKPOINT) ## Show that every panel and rule retur
 
 RUNS ?= /tmp/lingbot-world-nano
 NANO := $(BIN)/python -m model.nano
-nano: $(STAMP) ## Train examples/nano from nothing on this host's GPU (RUNS=folder; goes on where it was cut off)
+nano: $(STAMP) ## Train RUNS/nano from nothing on this host's GPU (RUNS=folder; goes on where it was cut off)
 	$(NANO) data $(RUNS)/data
 	$(NANO) vae $(RUNS)/data $(RUNS)/vae.pt --resume
 	$(NANO) encode $(RUNS)/data $(RUNS)/vae.pt $(RUNS)/latents
 	$(NANO) dit $(RUNS)/latents $(RUNS)/dit.pt --resume
-	$(NANO) export $(RUNS)/latents $(RUNS)/vae.pt $(RUNS)/dit.pt examples/nano
+	$(NANO) export $(RUNS)/latents $(RUNS)/vae.pt $(RUNS)/dit.pt $(RUNS)/nano
 
 SEED ?= 0
-world-eval: $(STAMP) ## Judge examples/nano on worlds drawn from SEED, as one JSON object
-	@$(NANO) evaluate examples/nano --seed $(SEED)
+MODEL ?= examples/nano
+world-eval: $(STAMP) ## Judge MODEL=examples/nano on worlds drawn from SEED, as one JSON object
+	@$(NANO) evaluate $(MODEL) --seed $(SEED)
 
-nano-sheet: $(STAMP) ## Write docs/nano.png, the renderer's frames above those of examples/nano
-	$(NANO) sheet examples/nano docs/nano.png
+nano-sheet: $(STAMP) ## Write docs/nano.jpg, the renderer's frames above those of examples/nano
+	$(NANO) sheet examples/nano docs/nano.jpg
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(CHECKPOINT) out build dist *.egg-info

@@ -7,7 +7,7 @@
     python -m model.nano export runs/latents runs/vae.pt runs/dit.pt examples/nano
     python -m model.nano evaluate examples/nano --seed 0 > figures.json
     python -m model.nano card examples/nano figures.json
-    python -m model.nano sheet examples/nano docs/nano.png
+    python -m model.nano sheet examples/nano docs/nano.jpg
 
 What was cut off goes on: `data` and `encode` keep finished shards, `vae` and `dit` take `--resume`.
 `--toy` makes all of it small enough for seconds on a laptop; its worlds cannot be recognised.

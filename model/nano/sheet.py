@@ -1,6 +1,6 @@
 """A contact sheet: the renderer's frames above, a checkpoint's below, one pair for each path.
 
-python -m model.nano sheet CHECKPOINT OUT.png
+python -m model.nano sheet CHECKPOINT OUT.jpg
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_sheet(
 
     Args:
         studio: The checkpoint.
-        path: PNG to write.
+        path: Picture to write; its ending says of what kind.
         seed: Another seed, other worlds.
         device: Where the renderer works.
         shape: Size of the clips.
@@ -43,4 +43,4 @@ def write_sheet(
         rows += [np.concatenate(list(each[chosen]), axis=1) for each in (frames, made)]
         rows.append(np.full((_GAP, rows[0].shape[1], 3), 255, np.uint8))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows[:-1])).save(path)
+    Image.fromarray(np.concatenate(rows[:-1])).save(path, quality=92, optimize=True)
