@@ -42,6 +42,8 @@ class DiTTraining:
         camera_share: Of that, for the layers that read the rays: their 1536 inputs move together,
             so that a step of theirs is a large one.
         drop_text: Share of clips that are shown with the negative prompt.
+        spread: Share of clips whose frames lie at random places of a clip twice as long, so that
+            longer clips hold no place that was never seen (arXiv 2305.16843).
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
         log_every: Steps between two lines in the log.
@@ -53,6 +55,7 @@ class DiTTraining:
     learning_rate: float = 1e-3
     camera_share: float = 0.2
     drop_text: float = 0.12
+    spread: float = 0.0
     no_camera_every: int = 20
     compiled: bool = False
     log_every: int = 100
@@ -125,7 +128,7 @@ class _Errors(nn.Module):
         clips: To choose from.
         negative: Tokens of the negative prompt.
         size: Of the model.
-        drop_text: Share of clips that are shown with the negative prompt.
+        training: How it is trained.
         has_camera: Whether the experts are told where it goes.
     """
 
@@ -136,13 +139,13 @@ class _Errors(nn.Module):
         negative: Tensor,
         size: NanoSize,
         *,
-        drop_text: float,
+        training: DiTTraining,
         has_camera: bool,
     ) -> None:
         super().__init__()
         self._model, self._clips, self._negative = model, clips, negative
-        self._drop_text, self._has_camera = drop_text, has_camera
-        self._rope = _rope(clips.shape, size, negative.device)
+        self._training, self._has_camera = training, has_camera
+        self._places = FramePlaces(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
 
     def forward(self, chosen: Tensor) -> Tensor:
@@ -156,7 +159,7 @@ class _Errors(nn.Module):
                 rays,
                 self._text(chosen),
                 self._model.encode_image(clips.images[chosen].float()),
-                self._rope,
+                self._places.draw(len(chosen), self._training.spread),
             )
             latent = clips.latents[chosen].float()
             return torch.stack([self._squared(i, latent, conditions) for i in (HIGH, LOW)])
@@ -175,7 +178,7 @@ class _Errors(nn.Module):
         """Rows of the captions; some clips get the negative prompt's."""
         rows = self._model.encode_text(self._clips.tokens[chosen], self._clips.lengths[chosen])
         unwanted = self._model.encode_text(self._negative, self._unwanted_length)
-        drop = torch.rand(len(chosen), device=chosen.device) < self._drop_text
+        drop = torch.rand(len(chosen), device=chosen.device) < self._training.drop_text
         return torch.where(drop.view(-1, 1, 1), unwanted, rows)
 
 
@@ -183,9 +186,7 @@ def _errors_with_and_without_camera(
     model: WorldModel, clips: EncodedClips, negative: Tensor, size: NanoSize, training: DiTTraining
 ) -> Mapping[bool, Callable[[Tensor], Tensor]]:
     plain = {
-        has_camera: _Errors(
-            model, clips, negative, size, drop_text=training.drop_text, has_camera=has_camera
-        )
+        has_camera: _Errors(model, clips, negative, size, training=training, has_camera=has_camera)
         for has_camera in (True, False)
     }
     if not training.compiled:
@@ -209,9 +210,40 @@ def _recorded(errors: _Errors, batch: int, device: torch.device) -> Callable[[Te
     return cast("Callable[[Tensor], Tensor]", recorded)
 
 
-def _rope(shape: VideoShape, size: NanoSize, device: torch.device) -> RotaryTable:
-    grid = (shape.latent_frames, shape.latent_height // PATCH[1], shape.latent_width // PATCH[2])
-    return rotary_table(grid, size.dit.head_dim, device=device)
+class FramePlaces:
+    """Where in time the frames of a training clip lie.
+
+    Args:
+        shape: Of the clips.
+        size: Of the model.
+        device: Where the tables are wanted.
+    """
+
+    def __init__(self, shape: VideoShape, size: NanoSize, device: torch.device) -> None:
+        self._frames = shape.latent_frames
+        self._grid = (shape.latent_height // PATCH[1], shape.latent_width // PATCH[2])
+        twice = (2 * self._frames - 1, *self._grid)
+        self._table = rotary_table(twice, size.dit.head_dim, device=device)
+
+    def draw(self, count: int, spread: float) -> RotaryTable:
+        """Tables of several clips, [count, L, 1, H] each.
+
+        Args:
+            count: How many.
+            spread: Share of them that lie at random places, in order; the others have no gaps.
+        """
+        device = self._table.cos.device
+        later = torch.rand(count, 2 * self._frames - 2, device=device)
+        drawn = later.argsort(1)[:, : self._frames - 1].sort(1).values + 1
+        plain = torch.arange(1, self._frames, device=device)
+        is_spread = torch.rand(count, 1, device=device) < spread
+        places = F.pad(torch.where(is_spread, drawn, plain), (1, 0))  # the first stays first
+        return RotaryTable(self._at(self._table.cos, places), self._at(self._table.sin, places))
+
+    def _at(self, factors: Tensor, places: Tensor) -> Tensor:
+        by_frame = factors.unflatten(0, (2 * self._frames - 1, -1))
+        of_clips: Tensor = by_frame[places].flatten(1, 2)
+        return of_clips
 
 
 def _groups(model: WorldModel, training: DiTTraining) -> list[dict[str, Any]]:

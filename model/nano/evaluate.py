@@ -115,8 +115,15 @@ def _camera(rows: Sequence[Row]) -> dict[str, Any]:
         "vae_min_db": _least(row["vae"] for row in rows),
         "first_frame_db": _mean(row["first_frame"] for row in rows),
         "first_frame_min_db": _least(row["first_frame"] for row in rows),
-        **{name: _margin([row[name] for row in rows]) for name in WRONG},
+        "follower_right_db": _mean(row["follower_right"] for row in rows),
+        **{name: _margins(name, rows) for name in WRONG},
     }
+
+
+def _margins(name: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """The checkpoint's margin over a wrong path, and what the follower's would be."""
+    of_follower = _margin([row[f"follower_{name}"] for row in rows])
+    return {**_margin([row[name] for row in rows]), "follower": of_follower}
 
 
 def _margin(margins_db: Sequence[float]) -> dict[str, float]:
@@ -144,12 +151,14 @@ def _longer(rows: Sequence[Row]) -> dict[str, Any]:
         "right_db": _mean(row["long_right"] for row in rows),
     }
     for name in WRONG:
-        long, short = (
-            _mean(row[f"{length}_{name}"] for row in rows) for length in ("long", "short")
-        )
-        kept = round(long / short, 3) if short > 0 else None
-        figures[name] = {"margin_db": long, "short_margin_db": short, "kept": kept}
+        figures[name] = {**_kept(name, rows), "follower": _kept(f"follower_{name}", rows)}
     return figures
+
+
+def _kept(name: str, rows: Sequence[Row]) -> dict[str, float | None]:
+    long, short = (_mean(row[f"{length}_{name}"] for row in rows) for length in ("long", "short"))
+    kept = round(long / short, 3) if short > 0 else None
+    return {"margin_db": long, "short_margin_db": short, "kept": kept}
 
 
 def _mean(values: Iterable[float]) -> float:

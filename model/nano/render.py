@@ -17,7 +17,7 @@ from model.nano.world import COLOURS, GROUNDS, NUM_COLUMNS, NUM_THINGS, Light, W
 from model.types import VideoShape
 
 _FAR_M = 1e4
-_GROUND, _SKY = NUM_THINGS, NUM_THINGS + 1
+GROUND, SKY = NUM_THINGS, NUM_THINGS + 1
 _RAYS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23}
 _SAMPLES = 2  # rays per pixel and axis
 # Their weights, its neighbours' halves included: as through a lens, no edge is sharp to the pixel.
@@ -49,13 +49,13 @@ def render(world: World, poses_N44: Tensor, shape: VideoShape, *, device: torch.
     """
     frames = [
         _render_frames(world, poses, lights, shape, device)
-        for poses, lights in _batches(world, poses_N44, shape, device)
+        for poses, lights in batches(world, poses_N44, shape, device)
     ]
     pixels, seen = (torch.cat(parts) for parts in zip(*frames, strict=True))
     return Picture(pixels.permute(3, 0, 1, 2) * 2 - 1, seen)
 
 
-def _batches(
+def batches(
     world: World, poses_N44: Tensor, shape: VideoShape, device: torch.device
 ) -> Iterator[tuple[Tensor, Light]]:
     per_frame = shape.height * shape.width * _SAMPLES**2
@@ -70,27 +70,38 @@ def _batches(
 def _render_frames(
     world: World, poses_N44: Tensor, lights: Light, shape: VideoShape, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    fine = VideoShape(shape.num_frames, shape.height * _SAMPLES, shape.width * _SAMPLES)
+    origin, direction = fine_rays(poses_N44, shape)
+    run = _trace_compiled if device.type == "cuda" else trace
+    colour_NR3, index_NR = run(scene_of(world, device), origin, direction, lights)
+    seen = torch.stack([(index_NR == p).float().mean(1) for p in range(NUM_THINGS)], dim=1)
+    return gather(colour_NR3, shape), seen.cpu()
+
+
+def fine_rays(poses_N44: Tensor, shape: VideoShape) -> tuple[Tensor, Tensor]:
+    """Origins and directions of the rays of a clip, several a pixel: [N, R, 3] each."""
+    fine = _fine(shape)
     intrinsics = scale_intrinsics(torch.tensor(INTRINSICS), fine)
     rays_NHWC = rays(poses_N44, intrinsics, fine.height, fine.width)
     origin, direction = rays_NHWC.flatten(1, 2).split(3, dim=-1)
-    run = _trace_compiled if device.type == "cuda" else trace
-    colour_NR3, index_NR = run(_scene(world, device), origin, direction, lights)
+    return origin, direction
+
+
+def gather(colour_NR3: Tensor, shape: VideoShape) -> Tensor:
+    """Pixels of the rays through them and around them: [N, H, W, 3]."""
+    fine = _fine(shape)
     colour = colour_NR3.unflatten(1, (fine.height, fine.width)).permute(0, 3, 1, 2)
-    seen = torch.stack([(index_NR == p).float().mean(1) for p in range(NUM_THINGS)], dim=1)
-    return _gather(colour).permute(0, 2, 3, 1), seen.cpu()
-
-
-def _gather(rays_N3HW: Tensor) -> Tensor:
-    """Pixels of the rays through them and around them."""
-    tent = torch.tensor(_TENT, device=rays_N3HW.device)
+    tent = torch.tensor(_TENT, device=colour.device)
     kernel = torch.outer(tent, tent).expand(3, 1, -1, -1)
-    around = F.pad(rays_N3HW, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(around, kernel, stride=_SAMPLES, groups=3)
+    around = F.pad(colour, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(around, kernel, stride=_SAMPLES, groups=3).permute(0, 2, 3, 1)
+
+
+def _fine(shape: VideoShape) -> VideoShape:
+    return VideoShape(shape.num_frames, shape.height * _SAMPLES, shape.width * _SAMPLES)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class Scene:
     """A world's numbers on a device; of things [P, ...], see `World`."""
 
     centres: Tensor
@@ -106,7 +117,7 @@ class _Scene:
     sun: Tensor
 
 
-def _scene(world: World, device: torch.device) -> _Scene:
+def scene_of(world: World, device: torch.device) -> Scene:
     fields = (
         world.centres,
         world.halves,
@@ -120,10 +131,10 @@ def _scene(world: World, device: torch.device) -> _Scene:
         world.hill_colour,
         world.sun,
     )
-    return _Scene(*(field.to(device) for field in fields))
+    return Scene(*(field.to(device) for field in fields))
 
 
-def trace(scene: _Scene, origin: Tensor, direction: Tensor, lights: Light) -> tuple[Tensor, Tensor]:
+def trace(scene: Scene, origin: Tensor, direction: Tensor, lights: Light) -> tuple[Tensor, Tensor]:
     """Follows rays to what they hit.
 
     Args:
@@ -135,13 +146,13 @@ def trace(scene: _Scene, origin: Tensor, direction: Tensor, lights: Light) -> tu
     Returns:
         Colours [N, R, 3] in [0, 1], and which thing was hit [N, R], `NUM_THINGS` or more for none.
     """
-    distance, index = _nearest(scene, origin, direction)
+    distance, index = nearest(scene, origin, direction)
     point = origin + distance.clamp(max=200.0)[..., None] * direction
     albedo, normal = _surface(scene, point, index)
     lit = _shade(albedo, normal, scene.sun, lights)
     haze = torch.exp(-lights.fog[:, None] * distance[..., None])
     lit = haze * lit + (1 - haze) * lights.horizon[:, None]
-    is_sky = (index == _SKY)[..., None]
+    is_sky = (index == SKY)[..., None]
     return torch.where(is_sky, _sky(scene, direction, lights), lit).clamp(0, 1), index
 
 
@@ -149,13 +160,13 @@ def trace(scene: _Scene, origin: Tensor, direction: Tensor, lights: Light) -> tu
 _trace_compiled = torch.compile(trace, dynamic=False)
 
 
-def _nearest(scene: _Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(scene: Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """How far each ray goes and what it hits."""
     down = direction[..., 1]
     ground = (EYE_HEIGHT_M - origin[..., 1]) / down.clamp(min=1e-6)
     on_ground = (down > 1e-4) & (ground < 150)
     distance = torch.where(on_ground, ground, _FAR_M)
-    index = torch.where(on_ground, _GROUND, _SKY)
+    index = torch.where(on_ground, GROUND, SKY)
     column, which = _columns(scene, origin, direction).min(-1)
     index = torch.where(column < distance, which, index)
     distance = torch.minimum(column, distance)
@@ -164,7 +175,7 @@ def _nearest(scene: _Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, 
     return torch.minimum(box, distance), index
 
 
-def _columns(scene: _Scene, origin: Tensor, direction: Tensor) -> Tensor:
+def _columns(scene: Scene, origin: Tensor, direction: Tensor) -> Tensor:
     """Distances to the columns, `_FAR_M` where a ray misses one: [N, R, columns]."""
     centre, half = scene.centres[:NUM_COLUMNS], scene.halves[:NUM_COLUMNS]
     ox, oy, oz = (origin[..., None, :] - centre).unbind(-1)
@@ -179,7 +190,7 @@ def _columns(scene: _Scene, origin: Tensor, direction: Tensor) -> Tensor:
     return _if_hit(first, torch.where(inside > 0, last, -1.0))
 
 
-def _boxes(scene: _Scene, origin: Tensor, direction: Tensor) -> Tensor:
+def _boxes(scene: Scene, origin: Tensor, direction: Tensor) -> Tensor:
     """Distances to boxes and walls, `_FAR_M` where a ray misses one: [N, R, boxes]."""
     centre, half = scene.centres[NUM_COLUMNS:], scene.halves[NUM_COLUMNS:]
     cos, sin = scene.cos[NUM_COLUMNS:], scene.sin[NUM_COLUMNS:]
@@ -208,7 +219,7 @@ def _to_thing(vector: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor,
     return cos * x - sin * z, y, sin * x + cos * z
 
 
-def _surface(scene: _Scene, point: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def _surface(scene: Scene, point: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Albedo and normal of what was hit, [N, R, 3] each."""
     thing = index.clamp(max=NUM_THINGS - 1)
     cos, sin = scene.cos[thing], scene.sin[thing]
@@ -240,7 +251,7 @@ def _side(x: Tensor, y: Tensor, z: Tensor, is_column: Tensor) -> tuple[Tensor, T
     )
 
 
-def _ground_albedo(scene: _Scene, point: Tensor) -> Tensor:
+def _ground_albedo(scene: Scene, point: Tensor) -> Tensor:
     waves, phases = scene.tiles
     x, z = point[..., 0] * waves[0] + phases[0], point[..., 2] * waves[1] + phases[1]
     distance = (point[..., 0] ** 2 + point[..., 2] ** 2).sqrt()
@@ -257,7 +268,7 @@ def _shade(albedo: Tensor, normal: Tensor, sun: Tensor, lights: Light) -> Tensor
     return albedo * (around + direct)
 
 
-def _sky(scene: _Scene, direction: Tensor, lights: Light) -> Tensor:
+def _sky(scene: Scene, direction: Tensor, lights: Light) -> Tensor:
     up = -direction[..., 1:2]
     blend = up.clamp(0, 1) ** 0.6
     sky = lights.horizon[:, None] * (1 - blend) + lights.zenith[:, None] * blend
@@ -273,7 +284,7 @@ def _sky(scene: _Scene, direction: Tensor, lights: Light) -> Tensor:
     return shining.clamp(0, 1)
 
 
-def _skyline(scene: _Scene, direction: Tensor) -> Tensor:
+def _skyline(scene: Scene, direction: Tensor) -> Tensor:
     """Height of the hills in each direction, as a sine: [N, R, 1]."""
     azimuth = torch.atan2(direction[..., 0], direction[..., 2])[..., None]
     waves = torch.arange(1, 7, device=direction.device)

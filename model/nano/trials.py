@@ -10,13 +10,14 @@ import torch
 
 from model.checkpoint.layout import locate_checkpoint
 from model.nano.captions import change_phrase
-from model.nano.clips import SHAPE, Clip, draw_clip, show
+from model.nano.clips import SHAPE, Clip, draw_clip, show, to_bytes
+from model.nano.follower import follow
 from model.nano.frames import late_colours, psnr, truth
 from model.nano.motion import ApparentMotion, apparent_motion
 from model.nano.paths import Motion, Move, camera_path, draw_motion, turned_apart_deg
 from model.nano.studio import Made, Studio, Take
 from model.nano.world import TIMES, WEATHERS, Mood
-from model.types import SamplerSettings, VideoShape
+from model.types import SamplerSettings, UInt8Array, VideoShape
 
 Row = dict[str, float]
 
@@ -28,6 +29,7 @@ SIGNS: dict[str, tuple[Move, Callable[[ApparentMotion, Motion], float]]] = {
     "forward": (Move.FORWARD, lambda seen, told: seen.forward * told.forward),
 }
 WRONG = ("mirrored_yaw", "no_motion", "other_path")
+PATHS = ("right", *WRONG)
 OTHER_APART_DEG = 10.0  # by which a wrong path's last view differs at the trained length
 
 
@@ -116,19 +118,29 @@ class Judge:
         return {"progress": float(step @ shift / (shift @ shift)), "finite": finite}
 
     def _margins(self, clip: Clip, seed: int) -> Row:
-        """PSNR with the right path, and by how much it beats the same seed with wrong ones."""
-        paths = (clip.motion.mirrored, Motion(), other_motion(clip.motion, seed))
-        wrong = dict(zip(WRONG, paths, strict=True))
+        """PSNR with the right path, and by how much it beats the same seed with wrong ones.
+
+        Likewise for the follower.
+        """
+        other = other_motion(clip.motion, seed)
+        paths = dict(zip(PATHS, (clip.motion, clip.motion.mirrored, Motion(), other), strict=True))
         frames = truth(clip)
-        right = self._make(clip, clip.motion)
-        row = {
-            "right": psnr(right.frames, frames),
-            "first_frame": psnr(right.frames[:1], frames[:1]),
+        made = {name: self._make(clip, motion) for name, motion in paths.items()}
+        right = made["right"].frames
+        return {
+            **_above_wrong({name: psnr(each.frames, frames) for name, each in made.items()}),
+            **self._followed(clip, paths, frames),
+            "first_frame": psnr(right[:1], frames[:1]),
+            "finite": float(all(each.is_finite for each in made.values())),
         }
-        made = {name: self._make(clip, motion) for name, motion in wrong.items()}
-        row |= {name: row["right"] - psnr(each.frames, frames) for name, each in made.items()}
-        finite = right.is_finite and all(each.is_finite for each in made.values())
-        return {**row, "finite": float(finite)}
+
+    def _followed(self, clip: Clip, paths: dict[str, Motion], frames: UInt8Array) -> Row:
+        shape = VideoShape(*frames.shape[:3])
+        found = {}
+        for name, motion in paths.items():
+            followed = follow(clip.world, motion, shape, device=self.device)
+            found[name] = psnr(to_bytes(followed).cpu().numpy(), frames)
+        return {f"follower_{name}": value for name, value in _above_wrong(found).items()}
 
     def _turning_clip(self, trial: Trial, shape: VideoShape) -> Clip:
         move = SCORED[trial.number % len(SCORED)]
@@ -144,6 +156,12 @@ class Judge:
     @property
     def _studio(self) -> Studio:
         return _load_studio(self.checkpoint, self.sampler, self.device)
+
+
+def _above_wrong(decibels: Row) -> Row:
+    """PSNR of the right path, and its distance to that of each wrong one."""
+    right = decibels["right"]
+    return {"right": right} | {name: right - decibels[name] for name in WRONG}
 
 
 def other_motion(motion: Motion, seed: int) -> Motion:

@@ -10,11 +10,15 @@ import torch
 from torch import nn
 
 from model.nano.card import figures_table
+from model.nano.dit_training import FramePlaces
 from model.nano.evaluate import Amount, evaluate, verdicts
 from model.nano.paths import Motion, turned_apart_deg
+from model.nano.sizes import TOY
 from model.nano.studio import sampler
 from model.nano.training import Keeping, Loop, RunningAverage, StoppedEarly, shuffled
 from model.nano.trials import WRONG, Judge, Row, Trial, other_motion
+from model.patches import PATCH
+from model.rope import rotary_table
 from model.types import VideoShape
 
 CPU = torch.device("cpu")
@@ -93,6 +97,7 @@ class _Scripted(Judge):
     def __call__(self, trial: Trial) -> Row:
         margin = 1.0 if trial.number == 0 else 4.0
         margins = dict.fromkeys(WRONG, margin)
+        margins |= dict.fromkeys([f"follower_{name}" for name in WRONG], 2 * margin)
         if trial.kind == "longer":
             long = {f"long_{name}": value / 2 for name, value in margins.items()}
             short = {f"short_{name}": value for name, value in margins.items()}
@@ -100,6 +105,7 @@ class _Scripted(Judge):
         return {
             **margins,
             "right": 25.0,
+            "follower_right": 26.0,
             "first_frame": 30.0 - trial.number,
             "vae": 31.0,
             "agrees": 1.0,
@@ -115,7 +121,9 @@ def test_figures_tell_the_margin_that_must_be_from_any_margin() -> None:
     assert figures["camera"]["moves"] == {"yaw": 1, "orbit": 1, "mixture": 2}
     for name in WRONG:
         margin = figures["camera"][name]
+        of_follower = margin.pop("follower")
         assert margin == {"margin_db": 3.25, "share": 0.75, "share_better": 1.0}
+        assert of_follower == {"margin_db": 6.5, "share": 1.0, "share_better": 1.0}
         assert figures["longer"][name]["kept"] == 0.5
     assert figures["camera"]["first_frame_min_db"] == 27.0
     assert figures["holds"] == {
@@ -136,3 +144,20 @@ def test_the_other_path_of_a_trial_looks_elsewhere_in_the_end() -> None:
     for seed in range(20):
         other = other_motion(Motion(yaw=9), seed)
         assert turned_apart_deg(Motion(yaw=9), other, 33) >= 10
+
+
+def test_frames_lie_in_order_without_gaps_or_spread_over_twice_the_clip() -> None:
+    shape = VideoShape(num_frames=9, height=32, width=48)
+    places = FramePlaces(shape, TOY, CPU)
+    grid = (shape.latent_height // PATCH[1], shape.latent_width // PATCH[2])
+    plain = rotary_table((3, *grid), TOY.dit.head_dim, device=CPU)
+    assert torch.equal(places.draw(1, 0.0).sin[0], plain.sin)
+    twice = rotary_table((5, *grid), TOY.dit.head_dim, device=CPU).sin.unflatten(0, (5, -1))
+    drawn = places.draw(200, 1.0).sin.unflatten(1, (3, -1))
+    seen = set()
+    for clip in drawn:
+        order = [next(i for i in range(5) if torch.equal(twice[i], frame)) for frame in clip]
+        assert order[0] == 0
+        assert order == sorted(set(order))
+        seen.add(tuple(order[1:]))
+    assert len(seen) == 6  # pairs of four places

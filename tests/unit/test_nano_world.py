@@ -10,7 +10,8 @@ import torch
 
 from model.geometry import check_camera
 from model.nano.captions import caption
-from model.nano.clips import Clip, draw_clip, draw_scene, show
+from model.nano.clips import Clip, draw_clip, draw_scene, show, to_bytes
+from model.nano.follower import follow
 from model.nano.frames import late_colours, psnr, truth
 from model.nano.motion import apparent_motion
 from model.nano.paths import Motion, Move, camera_path, draw_motion, turned_apart_deg, walk
@@ -138,3 +139,24 @@ def test_night_is_darker_than_day_at_the_end_only() -> None:
 
 def _still(seed: int) -> Clip:
     return draw_clip(seed, device=CPU, shape=SHAPE, still_mood=True)
+
+
+def test_the_follower_knows_all_that_the_first_frame_shows() -> None:
+    clip = _still(3)
+    standing = to_bytes(follow(clip.world, Motion(), SHAPE, device=CPU)).numpy()
+    still = truth(show(clip.world, Motion(), SHAPE, device=CPU))
+    assert psnr(standing, still) > 30
+    turning = Motion(yaw=20)
+    frames = truth(show(clip.world, turning, SHAPE, device=CPU))
+    right, wrong = (
+        to_bytes(follow(clip.world, motion, SHAPE, device=CPU)).numpy()
+        for motion in (turning, turning.mirrored)
+    )
+    assert psnr(right, frames) > psnr(wrong, frames) + 2
+
+
+def test_the_follower_guesses_one_colour_a_row_where_nothing_is_known() -> None:
+    away = Motion(yaw=16 * 90)  # a quarter turn with each frame
+    frames = follow(_still(3).world, away, SHAPE, device=CPU)
+    behind = frames[:, 2]
+    assert torch.allclose(behind, behind[:, :, :1].expand_as(behind), atol=1e-5)
