@@ -1,9 +1,14 @@
-"""A local cluster with both applications, for as long as a process wants it."""
+"""A local cluster with both applications, for as long as a process wants it.
+
+The applications bring in the models, torch and transformers: they are imported beside Ray's start,
+which takes as long.
+"""
 
 import logging
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,12 +19,13 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.app import build_gateway, build_pipeline, check_checkpoint
 from deployments.config import ServeConfig
 from deployments.front.haproxy import Front
 from deployments.listeners import free_port, own_url
 from deployments.names import GATEWAY, PIPELINE
+from deployments.pipeline_config import PipelineConfig
 from deployments.serve_config import serve_config, serve_logging
+from model.checkpoint.layout import locate_checkpoint
 from model.errors import LingBotError
 
 _POLL_S = 0.2
@@ -98,32 +104,41 @@ def start_local(
         timeout_s: Longest wait.
 
     Raises:
-        CheckpointError: The checkpoint is incomplete; nothing was started.
-        ConfigurationError: The configuration does not fit the checkpoint; nothing was started.
+        CheckpointError: The checkpoint is incomplete; nothing is left running.
+        ConfigurationError: The configuration does not fit the checkpoint; nothing is left running.
         FrontError: What stands in front did not start; nothing is left running.
         StartupError: The address is taken, or a deployment failed or was not ready in time;
             nothing is left running.
     """
     host, port = config.http.host, config.http.port
     _check_address(host, port)
-    check_checkpoint(config.pipeline)
+    locate_checkpoint(config.pipeline.checkpoint)  # what is not there is told at once
+    has_front = config.http.front.stands_before(host)
+    inner_host, inner_port = ("127.0.0.1", free_port()) if has_front else (host, port)
     front: Front | None = None
     try:
-        logs_dir = start_ray(num_cpus=config.logical_cpus)
-        if config.http.front.stands_before(host):
-            inner_port = free_port()
-            deploy(config, host="127.0.0.1", port=inner_port)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            checked = beside.submit(_check, config.pipeline)
+            logs_dir = start_ray(num_cpus=config.logical_cpus)
+            _start_serve(config, inner_host, inner_port)
+            checked.result()
+        _deploy_applications(config)
+        if has_front:
             front = Front(
                 config.http.front, host=host, port=port, inner_port=inner_port, folder=logs_dir
             )
-        else:
-            deploy(config, host=host, port=port)
         url = own_url(host, port)
         wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
     except BaseException:
         _stop_all(front)
         raise
     return LocalServer(url, logs_dir, front)
+
+
+def _check(config: PipelineConfig) -> None:
+    from deployments.app import check_checkpoint
+
+    check_checkpoint(config)
 
 
 def _drain(timeout_s: float) -> None:
@@ -168,14 +183,8 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
     Returns:
         Address of the gateway.
     """
-    # What Serve has to say on a terminal is said by `wait_until_ready`.
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    logs = serve_logging(config.logging)
-    serve.start(http_options={"host": host, "port": port}, logging_config=logs)
-    if config.pipeline.denoiser.scaling is None:
-        _deploy_built(config)
-    else:
-        deploy_file(config)
+    _start_serve(config, host, port)
+    _deploy_applications(config)
     return own_url(host, port)
 
 
@@ -194,7 +203,23 @@ def deploy_file(config: ServeConfig) -> None:
     client.deploy_apps(ServeDeploySchema.model_validate(serve_config(config)))
 
 
+def _start_serve(config: ServeConfig, host: str, port: int) -> None:
+    # What Serve has to say on a terminal is said by `wait_until_ready`.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logs = serve_logging(config.logging)
+    serve.start(http_options={"host": host, "port": port}, logging_config=logs)
+
+
+def _deploy_applications(config: ServeConfig) -> None:
+    if config.pipeline.denoiser.scaling is None:
+        _deploy_built(config)
+    else:
+        deploy_file(config)
+
+
 def _deploy_built(config: ServeConfig) -> None:
+    from deployments.app import build_gateway, build_pipeline
+
     logs = serve_logging(config.logging)
     gateway, pipeline = build_gateway(config.gateway), build_pipeline(config.pipeline)
     applications = [
