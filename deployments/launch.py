@@ -23,7 +23,6 @@ from deployments.config import ServeConfig
 from deployments.front.haproxy import Front
 from deployments.listeners import free_port, own_url
 from deployments.names import GATEWAY, PIPELINE
-from deployments.pipeline_config import PipelineConfig
 from deployments.serve_config import serve_config, serve_logging
 from model.checkpoint.layout import locate_checkpoint
 from model.errors import LingBotError
@@ -118,11 +117,11 @@ def start_local(
     front: Front | None = None
     try:
         with ThreadPoolExecutor(max_workers=1) as beside:
-            checked = beside.submit(_check, config.pipeline)
+            built = beside.submit(_built, config)
             logs_dir = start_ray(num_cpus=config.logical_cpus)
             _start_serve(config, inner_host, inner_port)
-            checked.result()
-        _deploy_applications(config)
+            applications = built.result()
+        _deploy(config, applications)
         if has_front:
             front = Front(
                 config.http.front, host=host, port=port, inner_port=inner_port, folder=logs_dir
@@ -133,12 +132,6 @@ def start_local(
         _stop_all(front)
         raise
     return LocalServer(url, logs_dir, front)
-
-
-def _check(config: PipelineConfig) -> None:
-    from deployments.app import check_checkpoint
-
-    check_checkpoint(config)
 
 
 def _drain(timeout_s: float) -> None:
@@ -184,7 +177,7 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
         Address of the gateway.
     """
     _start_serve(config, host, port)
-    _deploy_applications(config)
+    _deploy(config, _built(config))
     return own_url(host, port)
 
 
@@ -210,23 +203,26 @@ def _start_serve(config: ServeConfig, host: str, port: int) -> None:
     serve.start(http_options={"host": host, "port": port}, logging_config=logs)
 
 
-def _deploy_applications(config: ServeConfig) -> None:
-    if config.pipeline.denoiser.scaling is None:
-        _deploy_built(config)
-    else:
-        deploy_file(config)
+def _built(config: ServeConfig) -> list[serve.RunTarget]:
+    """Both applications, held against the checkpoint; where a policy scales, Serve builds them."""
+    from deployments.app import build_gateway, build_pipeline, check_checkpoint
 
-
-def _deploy_built(config: ServeConfig) -> None:
-    from deployments.app import build_gateway, build_pipeline
-
+    if config.pipeline.denoiser.scaling is not None:
+        check_checkpoint(config.pipeline)
+        return []
     logs = serve_logging(config.logging)
     gateway, pipeline = build_gateway(config.gateway), build_pipeline(config.pipeline)
-    applications = [
+    return [
         serve.RunTarget(gateway, name=GATEWAY, route_prefix="/", logging_config=logs),
         serve.RunTarget(pipeline, name=PIPELINE, route_prefix=None, logging_config=logs),
     ]
-    serve.run_many(applications, wait_for_applications_running=False)
+
+
+def _deploy(config: ServeConfig, applications: list[serve.RunTarget]) -> None:
+    if applications:
+        serve.run_many(applications, wait_for_applications_running=False)
+    else:
+        deploy_file(config)
 
 
 def wait_until_ready(

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from model.nano.paths import Motion, walk
-from model.nano.render import SKY, Scene, batches, fine_rays, gather, nearest, scene_of, trace
+from model.nano.render import (
+    SKY,
+    Scene,
+    batches,
+    fine_rays,
+    fine_shape,
+    gather,
+    nearest,
+    scene_of,
+    trace,
+)
 from model.nano.world import World
 from model.types import VideoShape
 
@@ -71,7 +81,7 @@ def _in_first_view(point: Tensor, shape: VideoShape) -> Tensor:
 
 def _guessed(colour_NR3: Tensor, known_NR: Tensor, shape: VideoShape) -> Tensor:
     """Colours with the mean of what is known in their row wherever they are not."""
-    rows = colour_NR3.shape[1] // (2 * shape.width)
+    rows = fine_shape(shape).height
     colour = colour_NR3.unflatten(1, (rows, -1))
     known = known_NR.unflatten(1, (rows, -1))[..., None].float()
     of_row, count = (colour * known).sum(2, keepdim=True), known.sum(2, keepdim=True)

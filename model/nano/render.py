@@ -17,7 +17,7 @@ from model.nano.world import COLOURS, GROUNDS, NUM_COLUMNS, NUM_THINGS, Light, W
 from model.types import VideoShape
 
 _FAR_M = 1e4
-GROUND, SKY = NUM_THINGS, NUM_THINGS + 1
+_GROUND, SKY = NUM_THINGS, NUM_THINGS + 1
 _RAYS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23}
 _SAMPLES = 2  # rays per pixel and axis
 # Their weights, its neighbours' halves included: as through a lens, no edge is sharp to the pixel.
@@ -79,7 +79,7 @@ def _render_frames(
 
 def fine_rays(poses_N44: Tensor, shape: VideoShape) -> tuple[Tensor, Tensor]:
     """Origins and directions of the rays of a clip, several a pixel: [N, R, 3] each."""
-    fine = _fine(shape)
+    fine = fine_shape(shape)
     intrinsics = scale_intrinsics(torch.tensor(INTRINSICS), fine)
     rays_NHWC = rays(poses_N44, intrinsics, fine.height, fine.width)
     origin, direction = rays_NHWC.flatten(1, 2).split(3, dim=-1)
@@ -88,7 +88,7 @@ def fine_rays(poses_N44: Tensor, shape: VideoShape) -> tuple[Tensor, Tensor]:
 
 def gather(colour_NR3: Tensor, shape: VideoShape) -> Tensor:
     """Pixels of the rays through them and around them: [N, H, W, 3]."""
-    fine = _fine(shape)
+    fine = fine_shape(shape)
     colour = colour_NR3.unflatten(1, (fine.height, fine.width)).permute(0, 3, 1, 2)
     tent = torch.tensor(_TENT, device=colour.device)
     kernel = torch.outer(tent, tent).expand(3, 1, -1, -1)
@@ -96,7 +96,8 @@ def gather(colour_NR3: Tensor, shape: VideoShape) -> Tensor:
     return F.conv2d(around, kernel, stride=_SAMPLES, groups=3).permute(0, 2, 3, 1)
 
 
-def _fine(shape: VideoShape) -> VideoShape:
+def fine_shape(shape: VideoShape) -> VideoShape:
+    """The size of a clip in rays."""
     return VideoShape(shape.num_frames, shape.height * _SAMPLES, shape.width * _SAMPLES)
 
 
@@ -166,7 +167,7 @@ def nearest(scene: Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, Te
     ground = (EYE_HEIGHT_M - origin[..., 1]) / down.clamp(min=1e-6)
     on_ground = (down > 1e-4) & (ground < 150)
     distance = torch.where(on_ground, ground, _FAR_M)
-    index = torch.where(on_ground, GROUND, SKY)
+    index = torch.where(on_ground, _GROUND, SKY)
     column, which = _columns(scene, origin, direction).min(-1)
     index = torch.where(column < distance, which, index)
     distance = torch.minimum(column, distance)

@@ -29,7 +29,7 @@ SIGNS: dict[str, tuple[Move, Callable[[ApparentMotion, Motion], float]]] = {
     "forward": (Move.FORWARD, lambda seen, told: seen.forward * told.forward),
 }
 WRONG = ("mirrored_yaw", "no_motion", "other_path")
-PATHS = ("right", *WRONG)
+_PATHS = ("right", *WRONG)
 OTHER_APART_DEG = 10.0  # by which a wrong path's last view differs at the trained length
 
 
@@ -123,7 +123,7 @@ class Judge:
         Likewise for the follower.
         """
         other = other_motion(clip.motion, seed)
-        paths = dict(zip(PATHS, (clip.motion, clip.motion.mirrored, Motion(), other), strict=True))
+        paths = dict(zip(_PATHS, (clip.motion, clip.motion.mirrored, Motion(), other), strict=True))
         frames = truth(clip)
         made = {name: self._make(clip, motion) for name, motion in paths.items()}
         right = made["right"].frames
