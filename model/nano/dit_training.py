@@ -9,6 +9,7 @@ the model is told 1000*s and predicts noise - clip (arXiv 2210.02747).
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +22,11 @@ from model.nano.dataset import TOKENIZER, read_facts
 from model.nano.encoded import EncodedClips, batch_rays, load_encoded
 from model.nano.noise import HIGH, LOW, noise_levels
 from model.nano.sizes import NanoSize
+from model.nano.timing import PlaceTable, Timing, draw_timing
 from model.nano.tokens import NEGATIVE_PROMPT, read_tokenizer, tokenize
 from model.nano.training import Keeping, Loop, decaying_groups, hardware, shuffled
 from model.nano.world_model import WorldModel, with_mask
-from model.patches import PATCH
-from model.rope import RotaryTable, rotary_table
-from model.types import NUM_TRAIN_TIMESTEPS, VideoShape
+from model.types import NUM_TRAIN_TIMESTEPS
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ class DiTTraining:
         camera_share: Of that, for the layers that read the rays: their 1536 inputs move together,
             so that a step of theirs is a large one.
         drop_text: Share of clips that are shown with the negative prompt.
-        spread: Share of clips whose frames lie at random places of a clip twice as long, so that
-            longer clips hold no place that was never seen (arXiv 2305.16843).
+        slowed: Share of clips that run at half their rate for a part, as slow ones of up to twice
+            the length.
+        sparse_every: Steps of which one shows half of the frames only; None shows all in each.
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
         log_every: Steps between two lines in the log.
@@ -55,7 +56,8 @@ class DiTTraining:
     learning_rate: float = 1e-3
     camera_share: float = 0.2
     drop_text: float = 0.12
-    spread: float = 0.0
+    slowed: float = 0.0
+    sparse_every: int | None = None
     no_camera_every: int = 20
     compiled: bool = False
     log_every: int = 100
@@ -102,11 +104,11 @@ def train_dit(
         keeping=keeping,
     )
     negative, _ = tokenize(tokenizer, [NEGATIVE_PROMPT])
-    errors_of = _errors_with_and_without_camera(model, clips, negative.to(device), size, training)
+    errors_of = _errors_of_each_kind(model, clips, negative.to(device), size, training)
     errors = torch.ones(2, device=device)
     batches = shuffled(len(clips), training.batch, training.seed, first=loop.first, device=device)
     for step, chosen in zip(loop, batches, strict=False):
-        squared = errors_of[(step + 1) % training.no_camera_every != 0](chosen)
+        squared = errors_of[_kind(step, training)](chosen)
         squared.sum().backward()
         errors = errors.lerp(squared.detach(), max(0.01, 1 / (step + 1)))
         if step % training.log_every == 0 or step == training.steps - 1:
@@ -120,6 +122,14 @@ def train_dit(
     return reached
 
 
+class Kind(Enum):
+    """Kinds of batches."""
+
+    WHOLE = "whole"
+    SPARSE = "sparse"
+    NO_CAMERA = "no camera"
+
+
 class _Errors(nn.Module):
     """Squared errors of both experts on one batch, without a question to the device.
 
@@ -129,7 +139,7 @@ class _Errors(nn.Module):
         negative: Tokens of the negative prompt.
         size: Of the model.
         training: How it is trained.
-        has_camera: Whether the experts are told where it goes.
+        kind: Of the batches.
     """
 
     def __init__(
@@ -140,29 +150,42 @@ class _Errors(nn.Module):
         size: NanoSize,
         *,
         training: DiTTraining,
-        has_camera: bool,
+        kind: Kind,
     ) -> None:
         super().__init__()
         self._model, self._clips, self._negative = model, clips, negative
-        self._training, self._has_camera = training, has_camera
-        self._places = FramePlaces(clips.shape, size, negative.device)
+        self._training, self._kind = training, kind
+        self._table = PlaceTable(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
 
     def forward(self, chosen: Tensor) -> Tensor:
         """Of the chosen clips, one error an expert: [2]."""
         clips, device = self._clips, chosen.device.type
-        rays = batch_rays(clips.motions[chosen], clips.shape) if self._has_camera else None
+        timing = self._draw_timing(chosen)
         # A CUDA graph must not hold what autocast keeps for all.
         with torch.autocast(device, torch.bfloat16, enabled=chosen.is_cuda, cache_enabled=False):
             conditions = (
-                with_mask(clips.first_frames[chosen].float()),
-                rays,
+                with_mask(timing.of(clips.first_frames[chosen]).float()),
+                self._rays(chosen, timing),
                 self._text(chosen),
                 self._model.encode_image(clips.images[chosen].float()),
-                self._places.draw(len(chosen), self._training.spread),
+                self._table.at(timing.places),
             )
-            latent = clips.latents[chosen].float()
+            latent = timing.of(clips.latents[chosen]).float()
             return torch.stack([self._squared(i, latent, conditions) for i in (HIGH, LOW)])
+
+    def _draw_timing(self, chosen: Tensor) -> Timing:
+        whole = self._clips.shape.latent_frames
+        kept = (whole + 1) // 2 if self._kind is Kind.SPARSE else whole
+        slowed = self._training.slowed
+        return draw_timing(len(chosen), whole, kept, slowed=slowed, device=chosen.device)
+
+    def _rays(self, chosen: Tensor, timing: Timing) -> Tensor | None:
+        if self._kind is Kind.NO_CAMERA:
+            return None
+        clips = self._clips
+        motions = timing.motions(clips.motions[chosen], clips.half_motions[chosen])
+        return batch_rays(motions, clips.shape)
 
     def _squared(self, number: int, latent: Tensor, conditions: tuple[Any, ...]) -> Tensor:
         expert = self._model.experts[number]
@@ -182,12 +205,19 @@ class _Errors(nn.Module):
         return torch.where(drop.view(-1, 1, 1), unwanted, rows)
 
 
-def _errors_with_and_without_camera(
+def _kind(step: int, training: DiTTraining) -> Kind:
+    if (step + 1) % training.no_camera_every == 0:
+        return Kind.NO_CAMERA
+    is_sparse = training.sparse_every and (step + 1) % training.sparse_every == 0
+    return Kind.SPARSE if is_sparse else Kind.WHOLE
+
+
+def _errors_of_each_kind(
     model: WorldModel, clips: EncodedClips, negative: Tensor, size: NanoSize, training: DiTTraining
-) -> Mapping[bool, Callable[[Tensor], Tensor]]:
+) -> Mapping[Kind, Callable[[Tensor], Tensor]]:
+    kinds = dict.fromkeys(_kind(step, training) for step in range(training.steps))
     plain = {
-        has_camera: _Errors(model, clips, negative, size, training=training, has_camera=has_camera)
-        for has_camera in (True, False)
+        kind: _Errors(model, clips, negative, size, training=training, kind=kind) for kind in kinds
     }
     if not training.compiled:
         return plain
@@ -208,42 +238,6 @@ def _recorded(errors: _Errors, batch: int, device: torch.device) -> Callable[[Te
     with torch.random.fork_rng([device]):
         recorded = torch.cuda.make_graphed_callables(errors, (chosen,), allow_unused_input=True)
     return cast("Callable[[Tensor], Tensor]", recorded)
-
-
-class FramePlaces:
-    """Where in time the frames of a training clip lie.
-
-    Args:
-        shape: Of the clips.
-        size: Of the model.
-        device: Where the tables are wanted.
-    """
-
-    def __init__(self, shape: VideoShape, size: NanoSize, device: torch.device) -> None:
-        self._frames = shape.latent_frames
-        self._grid = (shape.latent_height // PATCH[1], shape.latent_width // PATCH[2])
-        twice = (2 * self._frames - 1, *self._grid)
-        self._table = rotary_table(twice, size.dit.head_dim, device=device)
-
-    def draw(self, count: int, spread: float) -> RotaryTable:
-        """Tables of several clips, [count, L, 1, H] each.
-
-        Args:
-            count: How many.
-            spread: Share of them that lie at random places, in order; the others have no gaps.
-        """
-        device = self._table.cos.device
-        later = torch.rand(count, 2 * self._frames - 2, device=device)
-        drawn = later.argsort(1)[:, : self._frames - 1].sort(1).values + 1
-        plain = torch.arange(1, self._frames, device=device)
-        is_spread = torch.rand(count, 1, device=device) < spread
-        places = F.pad(torch.where(is_spread, drawn, plain), (1, 0))  # the first stays first
-        return RotaryTable(self._at(self._table.cos, places), self._at(self._table.sin, places))
-
-    def _at(self, factors: Tensor, places: Tensor) -> Tensor:
-        by_frame = factors.unflatten(0, (2 * self._frames - 1, -1))
-        of_clips: Tensor = by_frame[places].flatten(1, 2)
-        return of_clips
 
 
 def _groups(model: WorldModel, training: DiTTraining) -> list[dict[str, Any]]:

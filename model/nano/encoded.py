@@ -27,14 +27,15 @@ from model.nano.dataset import (
     shard_seeds,
     write_shards,
 )
-from model.nano.paths import INTRINSICS
+from model.nano.paths import INTRINSICS, WALKING_M_PER_S
 from model.nano.sizes import NanoSize
 from model.nano.tokens import read_tokenizer, tokenize
-from model.types import TEMPORAL_STRIDE, VideoShape
+from model.types import FPS, TEMPORAL_STRIDE, VideoShape
 
 logger = logging.getLogger(__name__)
 
 _CLIPS_AT_ONCE = 20
+_STEP_M = WALKING_M_PER_S * TEMPORAL_STRIDE / FPS  # from one latent frame to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class EncodedClips:
     Args:
         latents: Normalised, bfloat16 [n, 16, f, h, w].
         first_frames: The first frame and grey frames after it, likewise.
-        motions: From each latent frame to the next, as the model is told: [n, f, 4, 4].
+        motions: Since the latent frame before, as the model is told; 1 is a step of whoever walks
+            without hurry: [n, f, 4, 4].
+        half_motions: In the second half of that time, likewise.
         images: First frames as the CLIP tower takes them, bfloat16 [n, 3, S, S].
         tokens: Of the captions, 0 after the end [n, T].
         lengths: Tokens of each caption [n].
@@ -54,6 +57,7 @@ class EncodedClips:
     latents: Tensor
     first_frames: Tensor
     motions: Tensor
+    half_motions: Tensor
     images: Tensor
     tokens: Tensor
     lengths: Tensor
@@ -124,6 +128,7 @@ def load_encoded(folder: Path, size: NanoSize, *, device: torch.device) -> Encod
         latents=whole["latents"],
         first_frames=whole["first_frames"],
         motions=whole["motions"],
+        half_motions=whole["half_motions"],
         images=whole["seen"],
         tokens=tokens.to(device),
         lengths=lengths.to(device),
@@ -137,6 +142,20 @@ def clip_pixels(images_BHW3: Tensor, side: int) -> Tensor:
     return normalise_for_clip(
         F.interpolate(pixels, size=(side, side), mode="bicubic", align_corners=False)
     )
+
+
+def told_motions(poses_F44: Tensor) -> Tensor:
+    """What `model.camera.relative_poses` gives, but at a scale that is the same for all clips.
+
+    Of who walks without hurry both are the same; of who hurries steps are longer here.
+
+    Args:
+        poses_F44: Of frames at any distance in time, metres.
+    """
+    motions = relative_poses(poses_F44.float())
+    longest = poses_F44[:, :3, 3].diff(dim=0).norm(dim=-1).max().float()
+    motions[:, :3, 3] *= longest / _STEP_M
+    return motions
 
 
 def batch_rays(motions_BF44: Tensor, shape: VideoShape) -> Tensor:
@@ -159,11 +178,13 @@ def encode_batch(vae_file: Path, size: NanoSize, clips: list[Clip]) -> dict[str,
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
         latents = [vae.encode(each) for each in (pixels, grey)]
     normal = [((each.float() - mean) / std).to(torch.bfloat16) for each in latents]
-    motions = [relative_poses(clip.poses_N44[::TEMPORAL_STRIDE].float()) for clip in clips]
+    by_half = [told_motions(clip.poses_N44[:: TEMPORAL_STRIDE // 2]) for clip in clips]
+    motions = [told_motions(clip.poses_N44[::TEMPORAL_STRIDE]) for clip in clips]
     return {
         "latents": normal[0],
         "first_frames": normal[1],
         "motions": torch.stack(motions),
+        "half_motions": torch.stack(by_half)[:, ::2],
         "images": bytes_BNHW3[:, 0],
     }
 

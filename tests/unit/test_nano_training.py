@@ -4,17 +4,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from torch import nn
 
+from model.camera import relative_poses
 from model.nano.card import figures_table
-from model.nano.dit_training import FramePlaces
+from model.nano.encoded import told_motions
 from model.nano.evaluate import Amount, evaluate, verdicts
-from model.nano.paths import Motion, turned_apart_deg
+from model.nano.paths import Motion, Move, draw_motion, turned_apart_deg, walk
 from model.nano.sizes import TOY
 from model.nano.studio import sampler
+from model.nano.timing import PlaceTable, Timing, draw_timing
 from model.nano.training import Keeping, Loop, RunningAverage, StoppedEarly, shuffled
 from model.nano.trials import WRONG, Judge, Row, Trial, other_motion
 from model.patches import PATCH
@@ -146,18 +149,48 @@ def test_the_other_path_of_a_trial_looks_elsewhere_in_the_end() -> None:
         assert turned_apart_deg(Motion(yaw=9), other, 33) >= 10
 
 
-def test_frames_lie_in_order_without_gaps_or_spread_over_twice_the_clip() -> None:
+def test_frames_are_where_they_are_unless_a_part_of_the_clip_is_slow() -> None:
+    plain = draw_timing(20, 5, 5, slowed=0.0, device=CPU)
+    assert plain.chosen.tolist() == plain.places.tolist() == [list(range(5))] * 20
+    assert not plain.slow.any()
+    slowed = draw_timing(300, 5, 5, slowed=1.0, device=CPU)
+    gaps = slowed.places.diff(dim=1)
+    assert torch.equal(gaps == 2, slowed.slow[:, 1:])
+    assert gaps.min() == 1
+    assert gaps.max() == 2
+    assert gaps.diff(dim=1).ne(0).sum(1).max() == 1
+    assert len({tuple(clip) for clip in gaps.tolist()}) == 8
+
+
+def test_sparse_clips_keep_the_first_frame_and_the_places_of_the_others() -> None:
+    timing = draw_timing(300, 5, 3, slowed=0.0, device=CPU)
+    assert torch.equal(timing.chosen, timing.places)
+    assert len({tuple(clip) for clip in timing.chosen.tolist()}) == 6  # pairs of four
+    assert timing.chosen[:, 0].eq(0).all()
+    assert timing.chosen.diff(dim=1).min() >= 1
+    clips = torch.arange(5.0).expand(300, 1, 5).unflatten(2, (5, 1, 1))
+    assert torch.equal(timing.of(clips).flatten(1), timing.chosen.float())
+
+
+@pytest.mark.parametrize("move", [Move.YAW, Move.ORBIT, Move.MIXTURE, Move.FORWARD])
+def test_who_hurries_through_a_slow_clip_is_told_what_a_long_clip_is_told(move: Move) -> None:
+    motion = draw_motion(Random(1), move)
+    twice = {name: 2 * getattr(motion, name) for name in ("right", "forward", "yaw", "pitch")}
+    hurried, long = walk(Motion(**twice), 33), walk(motion, 65)
+    steps = (told_motions(hurried[::stride])[None] for stride in (4, 2))
+    whole, half = next(steps), next(steps)[:, ::2]
+    number = torch.arange(9)[None]
+    slow = Timing(number, 2 * number, number > 0).motions(whole, half)
+    as_served = relative_poses(long[::4].float())
+    assert torch.allclose(slow[0, 1:], as_served[2::2], atol=5e-3)
+    assert torch.allclose(told_motions(long[::4]), as_served, atol=5e-3)
+
+
+def test_frames_at_their_own_places_have_the_angles_that_the_server_gives_them() -> None:
     shape = VideoShape(num_frames=9, height=32, width=48)
-    places = FramePlaces(shape, TOY, CPU)
     grid = (shape.latent_height // PATCH[1], shape.latent_width // PATCH[2])
-    plain = rotary_table((3, *grid), TOY.dit.head_dim, device=CPU)
-    assert torch.equal(places.draw(1, 0.0).sin[0], plain.sin)
-    twice = rotary_table((5, *grid), TOY.dit.head_dim, device=CPU).sin.unflatten(0, (5, -1))
-    drawn = places.draw(200, 1.0).sin.unflatten(1, (3, -1))
-    seen = set()
-    for clip in drawn:
-        order = [next(i for i in range(5) if torch.equal(twice[i], frame)) for frame in clip]
-        assert order[0] == 0
-        assert order == sorted(set(order))
-        seen.add(tuple(order[1:]))
-    assert len(seen) == 6  # pairs of four places
+    table = PlaceTable(shape, TOY, CPU)
+    plain = table.at(torch.arange(3)[None])
+    assert torch.equal(plain.sin[0], rotary_table((3, *grid), TOY.dit.head_dim, device=CPU).sin)
+    late = rotary_table((5, *grid), TOY.dit.head_dim, device=CPU).cos.unflatten(0, (5, -1))
+    assert torch.equal(table.at(torch.tensor([[0, 4]])).cos[0], late[[0, 4]].flatten(0, 1))
