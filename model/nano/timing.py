@@ -1,9 +1,8 @@
 """When the frames of a training clip are: what a model has to know to make longer clips.
 
 A clip's motions are told from frame to frame, so a model must sum them up, and one that counts the
-frames of its clip, or goes by how much of it is over, goes wrong in a longer one. Neither helps
-where clips have frames left out, or are shown as slow ones that are twice as long: there only
-place times rate is right.
+frames of its clip, or goes by how much of it is over, goes wrong in a longer one. Neither is right
+where frames are left out or a clip is slow for a part: there it takes place times rate.
 """
 
 from dataclasses import dataclass

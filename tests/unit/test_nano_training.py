@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -183,7 +184,16 @@ def test_who_hurries_through_a_slow_clip_is_told_what_a_long_clip_is_told(move: 
     slow = Timing(number, 2 * number, number > 0).motions(whole, half)
     as_served = relative_poses(long[::4].float())
     assert torch.allclose(slow[0, 1:], as_served[2::2], atol=5e-3)
-    assert torch.allclose(told_motions(long[::4]), as_served, atol=5e-3)
+
+
+@pytest.mark.parametrize("move", list(Move))
+def test_motions_are_told_at_the_scale_of_the_server(move: Move) -> None:
+    steady = draw_motion(Random(1), move)
+    for motion in (steady, replace(steady, eased=True), replace(steady, then=Motion(forward=1))):
+        poses = walk(motion, 33)[::4]
+        assert torch.allclose(told_motions(poses), relative_poses(poses.float()), atol=1e-3)
+    faster = walk(Motion(forward=2), 33)[::4]
+    assert told_motions(faster)[1:, 2, 3] == pytest.approx(2.0)
 
 
 def test_frames_at_their_own_places_have_the_angles_that_the_server_gives_them() -> None:
