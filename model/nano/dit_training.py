@@ -44,20 +44,20 @@ class DiTTraining:
         drop_text: Share of clips that are shown with the negative prompt.
         slowed: Share of clips that run at half their rate for a part, as slow ones of up to twice
             the length.
-        sparse_every: Steps of which one shows half of the frames only; None shows all in each.
+        sparse_every: Steps of which one shows half of the frames only.
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
         log_every: Steps between two lines in the log.
         seed: Of weights, batches and noise.
     """
 
-    steps: int = 7043
+    steps: int = 14_000
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     camera_share: float = 0.2
     drop_text: float = 0.12
-    slowed: float = 0.0
-    sparse_every: int | None = None
+    slowed: float = 0.5
+    sparse_every: int = 3
     no_camera_every: int = 20
     compiled: bool = False
     log_every: int = 100
@@ -208,16 +208,14 @@ class _Errors(nn.Module):
 def _kind(step: int, training: DiTTraining) -> Kind:
     if (step + 1) % training.no_camera_every == 0:
         return Kind.NO_CAMERA
-    is_sparse = training.sparse_every and (step + 1) % training.sparse_every == 0
-    return Kind.SPARSE if is_sparse else Kind.WHOLE
+    return Kind.SPARSE if (step + 1) % training.sparse_every == 0 else Kind.WHOLE
 
 
 def _errors_of_each_kind(
     model: WorldModel, clips: EncodedClips, negative: Tensor, size: NanoSize, training: DiTTraining
 ) -> Mapping[Kind, Callable[[Tensor], Tensor]]:
-    kinds = dict.fromkeys(_kind(step, training) for step in range(training.steps))
     plain = {
-        kind: _Errors(model, clips, negative, size, training=training, kind=kind) for kind in kinds
+        kind: _Errors(model, clips, negative, size, training=training, kind=kind) for kind in Kind
     }
     if not training.compiled:
         return plain

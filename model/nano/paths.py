@@ -39,16 +39,17 @@ class Move(str, Enum):
 # How often each is drawn, in percent.
 _FREQUENCIES = {
     Move.FORWARD: 8,
-    Move.BACK: 6,
-    Move.STRAFE: 7,
+    Move.BACK: 5,
+    Move.STRAFE: 6,
     Move.YAW: 13,
-    Move.PITCH: 7,
-    Move.RISE: 5,
-    Move.ORBIT: 15,
-    Move.STILL: 5,
+    Move.PITCH: 6,
+    Move.RISE: 4,
+    Move.ORBIT: 20,
+    Move.STILL: 4,
     Move.MIXTURE: 34,
 }
 _UNSTEADY = 0.25  # share of paths that are eased or have two parts
+_HURRIED = 0.25  # share of paths on which all goes twice as fast
 _EASE_S = 1.0
 _FIRST_PART_S = 1.0
 
@@ -57,8 +58,8 @@ _FIRST_PART_S = 1.0
 class Motion:
     """Rates of a path, in the frame of a camera that is level but for its pitch.
 
-    The fastest walk is always `WALKING_M_PER_S`: the model is told a path's shape and not its
-    scale, so the scale must be one that it can know.
+    The fastest walk of whoever does not hurry is always `WALKING_M_PER_S`: the server tells a
+    model a path's shape and not its scale, so the scale must be one that it can know.
 
     Args:
         right: Share of the walking speed to the right.
@@ -84,6 +85,12 @@ class Motion:
         return (self.right, self.down, self.forward, self.yaw, self.pitch)
 
     @property
+    def hurried(self) -> "Motion":
+        """All of it twice as fast."""
+        right, down, forward, yaw, pitch = (2 * rate for rate in self.rates)
+        return Motion(right, down, forward, yaw, pitch)
+
+    @property
     def mirrored(self) -> "Motion":
         """The same walk, turning to the other side."""
         then = None if self.then is None else self.then.mirrored
@@ -95,26 +102,28 @@ def draw_motion(random: Random, move: Move | None = None) -> Motion:
 
     Args:
         random: Where chance comes from.
-        move: Of this kind, at steady rates; None draws kind and course as well.
+        move: Of this kind, at steady and unhurried rates; None draws kind and course as well.
     """
     if move is not None:
         return _steady(random, move)
-    motion = _steady(random, _any_move(random))
+    motion = _any_motion(random)
     if random.random() >= _UNSTEADY:
         return motion
     if random.random() < 0.5:
         return replace(motion, eased=True)
-    return replace(motion, then=_steady(random, _any_move(random)))
+    return replace(motion, then=_any_motion(random))
 
 
-def _any_move(random: Random) -> Move:
-    return random.choices(list(_FREQUENCIES), list(_FREQUENCIES.values()))[0]
+def _any_motion(random: Random) -> Motion:
+    move = random.choices(list(_FREQUENCIES), list(_FREQUENCIES.values()))[0]
+    motion = _steady(random, move)
+    return motion.hurried if random.random() < _HURRIED else motion
 
 
 def _steady(random: Random, move: Move) -> Motion:
     """Slow enough that what the first frame shows is still in view after four seconds."""
     side = random.choice((-1.0, 1.0))
-    turn = side * random.uniform(5, 13)
+    turn = side * random.uniform(5, 10)
     simple = {
         Move.FORWARD: Motion(forward=1),
         Move.BACK: Motion(forward=-1),
@@ -123,7 +132,7 @@ def _steady(random: Random, move: Move) -> Motion:
         Move.YAW: Motion(yaw=turn),
         Move.PITCH: Motion(pitch=side * random.uniform(3, 7)),
         # Walking sideways around what is ahead.
-        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(6, 12)),
+        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(6, 10)),
         Move.STILL: Motion(),
     }
     return simple[move] if move in simple else _mixture(random, turn)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # little must change the picture a little, and larger latents must not be a way around that.
 _LATENT_NOISE = 0.03
 _LATENT_PULL = 1e-5
+# The first frame is the image of the request, and one of many.
+_FIRST_FRAME_WEIGHT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,9 @@ class VAETraining:
         seed: Of weights, cuts and noise.
     """
 
-    steps: int = 8000
-    batch: int = 8
-    frames: int = 17
+    steps: int = 5000
+    batch: int = 4
+    frames: int = 33
     learning_rate: float = 1.5e-3
     max_clips: int = 5000
     validated: int = 32
@@ -117,8 +119,11 @@ def _losses(vae: VAE, pixels: Tensor) -> tuple[Tensor, Tensor]:
     spread = latent.detach().float().std((0, 2, 3, 4), keepdim=True)
     noise = _LATENT_NOISE * spread * torch.randn_like(latent)
     shown = vae.decode(latent + noise.to(latent.dtype)).float()
-    squared = F.mse_loss(shown, pixels)
-    return squared + _LATENT_PULL * latent.float().square().mean(), squared.detach()
+    by_frame = (shown - pixels).square().mean((0, 1, 3, 4))
+    weights = torch.ones_like(by_frame)
+    weights[0] = _FIRST_FRAME_WEIGHT
+    pull = _LATENT_PULL * latent.float().square().mean()
+    return (weights * by_frame).sum() / weights.sum() + pull, by_frame.mean().detach()
 
 
 def _backward(

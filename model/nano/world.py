@@ -20,7 +20,9 @@ KINDS = ("column",) * 6 + ("box",) * 5 + ("wall",)
 NUM_THINGS = len(KINDS)
 NUM_COLUMNS = KINDS.count("column")
 CLEARANCE_M = 1.1  # between a path and whatever stands there
-_AZIMUTH = 1.1  # to either side of the first view's middle, radians
+# To either side of the first view's middle, radians: as far as it shows.
+_AZIMUTH = 0.7
+_DISTANCE_M = (3.5, 14.0)  # what is nearer hides much of what later frames show
 _CHANGING = 1 / 3  # share of worlds whose mood changes
 _CHANGE_FROM_S, _CHANGE_S = 0.2, 1.15
 
@@ -200,7 +202,7 @@ def _free_place(
     taken: list[tuple[float, float]],
 ) -> tuple[float, float]:
     for _ in range(40):
-        distance, azimuth = random.uniform(2.2, 11), random.uniform(-_AZIMUTH, _AZIMUTH)
+        distance, azimuth = random.uniform(*_DISTANCE_M), random.uniform(-_AZIMUTH, _AZIMUTH)
         place = (distance * math.sin(azimuth), distance * math.cos(azimuth))
         clear = all(math.dist(place, p) > reach + CLEARANCE_M for p in walked)
         if clear and all(math.dist(place, p) > 1.6 for p in taken):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model.camera import relative_poses
+from model.nano.autoencoder import VAE
 from model.nano.card import figures_table
 from model.nano.encoded import told_motions
 from model.nano.evaluate import Amount, evaluate, verdicts
@@ -24,6 +25,7 @@ from model.nano.trials import WRONG, Judge, Row, Trial, other_motion
 from model.patches import PATCH
 from model.rope import rotary_table
 from model.types import VideoShape
+from model.vae_layers import CausalConv3d
 
 CPU = torch.device("cpu")
 
@@ -176,8 +178,7 @@ def test_sparse_clips_keep_the_first_frame_and_the_places_of_the_others() -> Non
 @pytest.mark.parametrize("move", [Move.YAW, Move.ORBIT, Move.MIXTURE, Move.FORWARD])
 def test_who_hurries_through_a_slow_clip_is_told_what_a_long_clip_is_told(move: Move) -> None:
     motion = draw_motion(Random(1), move)
-    twice = {name: 2 * getattr(motion, name) for name in ("right", "forward", "yaw", "pitch")}
-    hurried, long = walk(Motion(**twice), 33), walk(motion, 65)
+    hurried, long = walk(motion.hurried, 33), walk(motion, 65)
     steps = (told_motions(hurried[::stride])[None] for stride in (4, 2))
     whole, half = next(steps), next(steps)[:, ::2]
     number = torch.arange(9)[None]
@@ -204,3 +205,17 @@ def test_frames_at_their_own_places_have_the_angles_that_the_server_gives_them()
     assert torch.equal(plain.sin[0], rotary_table((3, *grid), TOY.dit.head_dim, device=CPU).sin)
     late = rotary_table((5, *grid), TOY.dit.head_dim, device=CPU).cos.unflatten(0, (5, -1))
     assert torch.equal(table.at(torch.tensor([[0, 4]])).cos[0], late[[0, 4]].flatten(0, 1))
+
+
+def test_a_vae_begins_without_a_past_and_can_learn_one() -> None:
+    torch.manual_seed(0)
+    vae = VAE(TOY)
+    one = torch.randn(1, 3, 17, 32, 48)
+    other = torch.cat([torch.randn(1, 3, 5, 32, 48), one[:, :, 5:]], dim=2)
+    late = [vae.encode(pixels)[:, :, -2:] for pixels in (one, other)]
+    assert torch.equal(*late)
+    for layer in vae.encoder.modules():
+        if isinstance(layer, CausalConv3d):
+            nn.init.normal_(layer.weight, std=0.1)
+    late = [vae.encode(pixels)[:, :, -2:] for pixels in (one, other)]
+    assert not torch.allclose(*late, atol=1e-3)
