@@ -6,8 +6,7 @@ export const INTRINSICS = [500, 500, 416, 240];
 // As a person walks and looks around, no faster than examples/nano was trained on; the presets below stay
 // within that too.
 const WALK_M_PER_S = 1.4;
-const FASTEST_TURN_DEG = 13;
-const TURN_PER_S = (FASTEST_TURN_DEG * Math.PI) / 180;
+const TURN_PER_S = (10 * Math.PI) / 180;
 const TILT_PER_S = (7 * Math.PI) / 180;
 const LOWEST_M = 1.2; // below where the camera starts; the ground is at 1.6
 
@@ -37,8 +36,8 @@ function limited({ right = 0, down = 0, forward = 0, yaw = 0, pitch = 0 }) {
 
 // `amount` from -1 to 1: how far it turns, and to which side.
 const TURNING = {
-  walk: (amount) => ({ forward: Math.sign(amount) || 1, yaw: (10 / FASTEST_TURN_DEG) * amount }),
-  orbit: (amount) => ({ right: -Math.sign(amount) || -1, yaw: (12 / FASTEST_TURN_DEG) * amount }),
+  walk: (amount) => ({ forward: Math.sign(amount) || 1, yaw: amount }),
+  orbit: (amount) => ({ right: -Math.sign(amount) || -1, yaw: amount }),
   pan: (amount) => ({ yaw: amount }),
 };
 const STRAIGHT = {
