@@ -88,7 +88,8 @@ class Motion:
     def hurried(self) -> "Motion":
         """All of it twice as fast."""
         right, down, forward, yaw, pitch = (2 * rate for rate in self.rates)
-        return Motion(right, down, forward, yaw, pitch)
+        then = None if self.then is None else self.then.hurried
+        return Motion(right, down, forward, yaw, pitch, self.eased, then)
 
     @property
     def mirrored(self) -> "Motion":

@@ -100,6 +100,12 @@ def test_paths_are_slow_hurried_still_eased_and_of_two_parts_as_often_as_they_sh
     assert 0.02 < np.mean([not any(motion.rates) for motion in motions]) < 0.07
 
 
+def test_who_hurries_goes_the_same_way_twice_as_fast() -> None:
+    motion = Motion(forward=1, yaw=10, eased=True, then=Motion(right=1, pitch=4))
+    twice = Motion(forward=2, yaw=20, eased=True, then=Motion(right=2, pitch=8))
+    assert motion.hurried == twice
+
+
 @pytest.mark.parametrize("move", [Move.YAW, Move.ORBIT, Move.MIXTURE])
 def test_a_given_move_is_never_hurried(move: Move) -> None:
     motions = [draw_motion(Random(seed), move) for seed in range(100)]
