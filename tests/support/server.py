@@ -59,9 +59,9 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
                     "max_queued_jobs": 2,
                 },
                 "max_concurrent_jobs": 2,
-                "lease_s": 3,
+                "lease_s": 6,
                 "events": {"max_stream_s": 3},
-                "drain_timeout_s": 60,
+                "drain_timeout_s": 120,
             },
             "http": {"port": port},
         }
