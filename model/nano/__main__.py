@@ -113,7 +113,7 @@ def _dit(arguments: argparse.Namespace) -> object:
     size, _ = _size(arguments)
     training = DiTTraining(seed=arguments.seed, compiled=_compiled(arguments))
     if arguments.toy:
-        training = replace(training, steps=3, batch=2, no_camera_every=2, sparse_every=3)
+        training = replace(training, steps=3, batch=2, no_camera_every=2)
     if arguments.steps:
         training = replace(training, steps=arguments.steps)
     if arguments.camera_share:

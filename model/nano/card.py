@@ -46,6 +46,10 @@ says.
 {figures}
 """
 
+_FOLLOWER = """The follower knows each point that the first frame shows and guesses the rest: so far
+can paths be told apart (`model/nano/follower.py`).
+"""
+
 
 def write_card(directory: Path, facts: Mapping[str, Any]) -> None:
     """Writes what is known of a checkpoint before it is evaluated.
@@ -72,43 +76,59 @@ def add_figures(directory: Path, figures: Mapping[str, Any]) -> None:
 
 
 def figures_table(figures: Mapping[str, Any]) -> str:
-    """The evaluation as a table, with what must hold beside what was found."""
+    """The evaluation as a table: what was found, what the follower finds, what must hold."""
     camera, longer, text = figures["camera"], figures["longer"], figures["text"]
     rows = [
         (
             f"PSNR of the right path above {name.replace('_', ' ')}",
-            "{margin_db} dB on average; at least 2 dB in {share:.1%}".format(**camera[name]),
+            _above(camera[name]),
+            _above(camera[name]["follower"]),
             "2 dB; 90 %",
         )
         for name in _WRONG
     ]
     rows += [
-        (f"Apparent {name} goes the way it was told", f"{share:.1%}", "95 %")
+        (f"Apparent {name} goes the way it was told", f"{share:.1%}", "", "95 %")
         for name, share in figures["signs"].items()
     ]
     rows += [
-        ("VAE reconstruction", f"{camera['vae_db']} dB", "30 dB"),
-        ("First frame, worst clip", f"{camera['first_frame_min_db']} dB", "26 dB"),
-        ("Later frames move towards the prompt's mood", f"{text['share']:.1%} of pairs", "80 %"),
-        ("Finite at twice the length", f"{longer['finite']:.1%}", "100 %"),
+        ("VAE reconstruction", f"{camera['vae_db']} dB", "", "30 dB"),
+        ("First frame, worst clip", f"{camera['first_frame_min_db']} dB", "", "26 dB"),
+        (
+            "Later frames move towards the prompt's mood",
+            f"{text['share']:.1%} of pairs",
+            "",
+            "80 %",
+        ),
+        ("Finite at twice the length", f"{longer['finite']:.1%}", "", "100 %"),
     ]
     rows += [
         (
             f"Margin over {name.replace('_', ' ')} kept at twice the length",
-            "none to keep" if longer[name]["kept"] is None else f"{longer[name]['kept']:.1%}",
+            _kept(longer[name]),
+            _kept(longer[name]["follower"]),
             "80 %",
         )
         for name in _WRONG
     ]
-    lines = ["| what | found | wanted |", "|---|---|---|", *(f"| {' | '.join(r)} |" for r in rows)]
+    head = ["| what | found | of the follower | wanted |", "|---|---|---|---|"]
+    lines = [*head, *(f"| {' | '.join(row)} |" for row in rows)]
     moves = ", ".join(f"{count} {move}" for move, count in camera["moves"].items())
     sampler = figures["sampler"]
-    head = (
+    how = (
         f"`make world-eval SEED={figures['seed']}` on {figures['hardware']}: "
         f"{camera['clips']} worlds that were not in the data, paths of {moves}; "
         f"{sampler['num_inference_steps']} steps, guidance {sampler['guidance_scale']}.\n"
     )
-    return "\n".join([head, *lines, ""])
+    return "\n".join([how, *lines, "", _FOLLOWER])
+
+
+def _above(margin: Mapping[str, Any]) -> str:
+    return "{margin_db} dB on average; at least 2 dB in {share:.1%}".format(**margin)
+
+
+def _kept(longer: Mapping[str, Any]) -> str:
+    return "none to keep" if longer["kept"] is None else f"{longer['kept']:.1%}"
 
 
 def _card(facts: Mapping[str, Any], figures: str) -> str:

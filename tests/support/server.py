@@ -59,7 +59,7 @@ def small_config(checkpoint: Path, data_dir: Path, *, port: int, gang_size: int)
                     "max_queued_jobs": 2,
                 },
                 "max_concurrent_jobs": 2,
-                "lease_s": 6,
+                "lease_s": 3,
                 "events": {"max_stream_s": 3},
                 "drain_timeout_s": 120,
             },
