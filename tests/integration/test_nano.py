@@ -88,7 +88,7 @@ def test_an_evaluation_prints_every_figure_and_the_card_shows_them(
     (tmp_path / "figures.json").write_text(printed)
     _run("card", checkpoint, tmp_path / "figures.json")
     card = (checkpoint / "README.md").read_text()
-    assert f"| {figures['camera']['vae_db']} dB | 30 dB |" in card
+    assert f"| {figures['camera']['vae_db']} dB |  | 30 dB |" in card
     assert "8 clips" in card
 
 
