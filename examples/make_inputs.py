@@ -23,7 +23,7 @@ from model.types import UInt8Array, VideoShape
 
 WORLD = HELD_OUT_FROM + 3
 PRESET, AMOUNT = "orbit", 80  # of the page, which makes this of them:
-MOTION = Motion(right=-1, yaw=8)
+MOTION = Motion(right=-1, yaw=6.4)
 IMAGE = VideoShape(num_frames=1, height=480, width=832)
 # The server takes single pixels when it shrinks pictures: each shall stand for those around it.
 BLUR = 5

@@ -35,8 +35,8 @@ says.
   something else.
 * Other sizes than 160x96 were not trained, nor more than 19 steps: noise below a level of {least}
   was never seen.
-* Turns and orbits were trained up to 10 degrees per second, looking up and down up to 7, walks at
-  1.4 metres per second; a quarter of the paths twice as fast.
+* Turns and orbits were trained up to 8 degrees per second, looking up and down up to 7, walks at
+  1.4 metres per second; half of the paths twice as fast.
 * Nothing stands beside what the first frame shows: only ground, hills and sky come into view.
 * Captions were trained in plain English of the kind that `model/nano/captions.py` writes.
 * Where the camera comes to see what the first frame does not show, the result is a guess.

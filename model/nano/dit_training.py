@@ -42,8 +42,8 @@ class DiTTraining:
         camera_share: Of that, for the layers that read the rays: their 1536 inputs move together,
             so that a step of theirs is a large one.
         drop_text: Share of clips that are shown with the negative prompt.
-        slowed: Share of clips that run at half their rate for a part, as slow ones of up to twice
-            the length.
+        slowed: Share of clips that run at half their rate, throughout or for a part, as slow ones
+            of up to twice the length.
         sparse_every: Steps of which one shows half of the frames only.
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
@@ -56,7 +56,7 @@ class DiTTraining:
     learning_rate: float = 2e-3
     camera_share: float = 0.2
     drop_text: float = 0.12
-    slowed: float = 0.5
+    slowed: float = 0.6
     sparse_every: int = 3
     no_camera_every: int = 20
     compiled: bool = False

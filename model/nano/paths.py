@@ -49,7 +49,7 @@ _FREQUENCIES = {
     Move.MIXTURE: 34,
 }
 _UNSTEADY = 0.25  # share of paths that are eased or have two parts
-_HURRIED = 0.25  # share of paths on which all goes twice as fast
+_HURRIED = 0.5  # share of paths on which all goes twice as fast
 _EASE_S = 1.0
 _FIRST_PART_S = 1.0
 
@@ -124,7 +124,7 @@ def _any_motion(random: Random) -> Motion:
 def _steady(random: Random, move: Move) -> Motion:
     """Slow enough that what the first frame shows is still in view after four seconds."""
     side = random.choice((-1.0, 1.0))
-    turn = side * random.uniform(5, 10)
+    turn = side * random.uniform(4, 8)
     simple = {
         Move.FORWARD: Motion(forward=1),
         Move.BACK: Motion(forward=-1),
@@ -133,7 +133,7 @@ def _steady(random: Random, move: Move) -> Motion:
         Move.YAW: Motion(yaw=turn),
         Move.PITCH: Motion(pitch=side * random.uniform(3, 7)),
         # Walking sideways around what is ahead.
-        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(6, 10)),
+        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(4.5, 8)),
         Move.STILL: Motion(),
     }
     return simple[move] if move in simple else _mixture(random, turn)

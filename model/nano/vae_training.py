@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _LATENT_NOISE = 0.03
 _LATENT_PULL = 1e-5
 # The first frame is the image of the request, and one of many.
-_FIRST_FRAME_WEIGHT = 4
+_FIRST_FRAME_WEIGHT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ NUM_COLUMNS = KINDS.count("column")
 CLEARANCE_M = 1.1  # between a path and whatever stands there
 # To either side of the first view's middle, radians: as far as it shows.
 _AZIMUTH = 0.7
-_DISTANCE_M = (3.5, 14.0)  # what is nearer hides much of what later frames show
+_DISTANCE_M = (5.0, 16.0)  # what is nearer hides much of what later frames show
 _CHANGING = 1 / 3  # share of worlds whose mood changes
 _CHANGE_FROM_S, _CHANGE_S = 0.2, 1.15
 
