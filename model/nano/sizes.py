@@ -65,7 +65,7 @@ class NanoSize:
             num_layers=self.text_layers,
             num_heads=self.text_dim // 16,
             feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,  # the data never ends, so nothing is learnt by heart
+            dropout_rate=0.0,  # so small a model learns no clip by heart
         )
 
     @property
