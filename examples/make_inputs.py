@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from model.nano.clips import HELD_OUT_FROM, SHAPE, show, to_bytes
-from model.nano.paths import Motion, camera_path, walk
+from model.nano.paths import FASTEST_TURN_DEG_PER_S, Motion, camera_path, walk
 from model.nano.render import render
 from model.nano.world import World, draw_world
 from model.types import UInt8Array, VideoShape
 
 WORLD = HELD_OUT_FROM + 3
 PRESET, AMOUNT = "orbit", 80  # of the page, which makes this of them:
-MOTION = Motion(right=-1, yaw=6.4)
+MOTION = Motion(right=-1, yaw=FASTEST_TURN_DEG_PER_S * AMOUNT / 100)
 IMAGE = VideoShape(num_frames=1, height=480, width=832)
 # The server takes single pixels when it shrinks pictures: each shall stand for those around it.
 BLUR = 5

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.nano.noise import LEAST
+from model.nano.paths import FASTEST_TILT_DEG_PER_S, FASTEST_TURN_DEG_PER_S, WALKING_M_PER_S
 
 _FACTS = "training.json"
 _WRONG = ("mirrored_yaw", "no_motion", "other_path")
@@ -35,8 +36,8 @@ says.
   something else.
 * Other sizes than 160x96 were not trained, nor more than 19 steps: noise below a level of {least}
   was never seen.
-* Turns and orbits were trained up to 8 degrees per second, looking up and down up to 7, walks at
-  1.4 metres per second; half of the paths twice as fast.
+* Turns and orbits were trained up to {turn:g} degrees per second, looking up and down up to
+  {tilt:g}, walks at {walk:g} metres per second; half of the paths twice as fast.
 * Nothing stands beside what the first frame shows: only ground, hills and sky come into view.
 * Captions were trained in plain English of the kind that `model/nano/captions.py` writes.
 * Where the camera comes to see what the first frame does not show, the result is a guess.
@@ -136,6 +137,11 @@ def _card(facts: Mapping[str, Any], figures: str) -> str:
     minutes = {f"{name}_minutes": f"{part['seconds'] / 60:.1f}" for name, part in parts.items()}
     hardware = {f"{name}_hardware": part["hardware"] for name, part in parts.items()}
     steps = {f"{name}_steps": parts[name]["training"]["steps"] for name in ("vae", "dit")}
-    return _TEXT.format(
-        clips=facts["clips"]["clips"], least=LEAST, figures=figures, **minutes, **hardware, **steps
-    )
+    trained = {
+        "least": LEAST,
+        "turn": FASTEST_TURN_DEG_PER_S,
+        "tilt": FASTEST_TILT_DEG_PER_S,
+        "walk": WALKING_M_PER_S,
+    }
+    clips = facts["clips"]["clips"]
+    return _TEXT.format(clips=clips, figures=figures, **trained, **minutes, **hardware, **steps)

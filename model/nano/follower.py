@@ -13,12 +13,12 @@ from model.nano.render import (
     SKY,
     Scene,
     batches,
+    colours,
     fine_rays,
     fine_shape,
     gather,
     nearest,
     scene_of,
-    trace,
 )
 from model.nano.world import World
 from model.types import VideoShape
@@ -44,25 +44,22 @@ def follow(world: World, motion: Motion, shape: VideoShape, *, device: torch.dev
     scene, frames = scene_of(world, device), []
     for part, lights in batches(world, poses, shape, device):
         origin, direction = fine_rays(part, shape)
-        colour_NR3, _ = trace(scene, origin, direction, lights)
-        known_NR = shown_at_first(scene, origin, direction, shape)
+        distance, index = nearest(scene, origin, direction)
+        colour_NR3 = colours(scene, origin, direction, distance, index, lights)
+        known_NR = _shown_at_first(scene, origin, direction, distance, index, shape)
         frames.append(gather(_guessed(colour_NR3, known_NR, shape), shape))
     return torch.cat(frames).permute(3, 0, 1, 2) * 2 - 1
 
 
-def shown_at_first(scene: Scene, origin: Tensor, direction: Tensor, shape: VideoShape) -> Tensor:
-    """Whether the first frame shows what rays hit.
-
-    Args:
-        scene: The world.
-        origin: Where rays start, [N, R, 3]; the first camera is the world's origin.
-        direction: Unit vectors, [N, R, 3].
-        shape: Of the frames.
-
-    Returns:
-        bool [N, R].
-    """
-    distance, index = nearest(scene, origin, direction)
+def _shown_at_first(
+    scene: Scene,
+    origin: Tensor,
+    direction: Tensor,
+    distance: Tensor,
+    index: Tensor,
+    shape: VideoShape,
+) -> Tensor:
+    """Whether the first frame, whose camera is the world's origin, shows what rays hit: [N, R]."""
     is_sky = index == SKY
     point = torch.where(is_sky[..., None], direction, origin + distance[..., None] * direction)
     far = point.norm(dim=-1)

@@ -18,6 +18,9 @@ from model.types import FPS, CameraPath
 
 EYE_HEIGHT_M = 1.6
 WALKING_M_PER_S = 1.4
+# Of who does not hurry; what the first frame shows is then still in view after four seconds.
+FASTEST_TURN_DEG_PER_S = 8.0
+FASTEST_TILT_DEG_PER_S = 7.0
 FOCAL_LENGTH = 500.0  # pixels of an 832x480 image
 INTRINSICS = (FOCAL_LENGTH, FOCAL_LENGTH, 416.0, 240.0)
 
@@ -122,18 +125,18 @@ def _any_motion(random: Random) -> Motion:
 
 
 def _steady(random: Random, move: Move) -> Motion:
-    """Slow enough that what the first frame shows is still in view after four seconds."""
+    """A move at the same rates all along."""
     side = random.choice((-1.0, 1.0))
-    turn = side * random.uniform(4, 8)
+    turn = side * random.uniform(4, FASTEST_TURN_DEG_PER_S)
     simple = {
         Move.FORWARD: Motion(forward=1),
         Move.BACK: Motion(forward=-1),
         Move.STRAFE: Motion(right=side),
         Move.RISE: Motion(down=-1),
         Move.YAW: Motion(yaw=turn),
-        Move.PITCH: Motion(pitch=side * random.uniform(3, 7)),
+        Move.PITCH: Motion(pitch=side * random.uniform(3, FASTEST_TILT_DEG_PER_S)),
         # Walking sideways around what is ahead.
-        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(4.5, 8)),
+        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(4.5, FASTEST_TURN_DEG_PER_S)),
         Move.STILL: Motion(),
     }
     return simple[move] if move in simple else _mixture(random, turn)

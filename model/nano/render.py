@@ -148,13 +148,29 @@ def trace(scene: Scene, origin: Tensor, direction: Tensor, lights: Light) -> tup
         Colours [N, R, 3] in [0, 1], and which thing was hit [N, R], `NUM_THINGS` or more for none.
     """
     distance, index = nearest(scene, origin, direction)
+    return colours(scene, origin, direction, distance, index, lights), index
+
+
+def colours(
+    scene: Scene, origin: Tensor, direction: Tensor, distance: Tensor, index: Tensor, lights: Light
+) -> Tensor:
+    """How what rays hit looks, [N, R, 3] in [0, 1].
+
+    Args:
+        scene: The world.
+        origin: Where rays start, [N, R, 3].
+        direction: Unit vectors, [N, R, 3].
+        distance: From `nearest`, [N, R].
+        index: Likewise.
+        lights: Of each frame.
+    """
     point = origin + distance.clamp(max=200.0)[..., None] * direction
     albedo, normal = _surface(scene, point, index)
     lit = _shade(albedo, normal, scene.sun, lights)
     haze = torch.exp(-lights.fog[:, None] * distance[..., None])
     lit = haze * lit + (1 - haze) * lights.horizon[:, None]
     is_sky = (index == SKY)[..., None]
-    return torch.where(is_sky, _sky(scene, direction, lights), lit).clamp(0, 1), index
+    return torch.where(is_sky, _sky(scene, direction, lights), lit).clamp(0, 1)
 
 
 # One graph for all worlds; without it a GPU spends its time on reading and writing rays.
@@ -162,7 +178,7 @@ _trace_compiled = torch.compile(trace, dynamic=False)
 
 
 def nearest(scene: Scene, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """How far each ray goes and what it hits."""
+    """How far each ray goes and what it hits, [N, R] each."""
     down = direction[..., 1]
     ground = (EYE_HEIGHT_M - origin[..., 1]) / down.clamp(min=1e-6)
     on_ground = (down > 1e-4) & (ground < 150)

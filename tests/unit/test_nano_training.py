@@ -163,7 +163,7 @@ def test_frames_are_where_they_are_unless_a_part_of_the_clip_is_slow() -> None:
     assert gaps.max() == 2
     assert gaps.diff(dim=1).ne(0).sum(1).max() == 1
     assert len({tuple(clip) for clip in gaps.tolist()}) == 8
-    assert 0.5 < gaps.eq(2).all(1).float().mean() < 0.75  # throughout: half, and a cut at an end
+    assert gaps.eq(2).all(1).float().mean() > 0.4  # throughout; a cut at an end alone gives 0.2
 
 
 def test_sparse_clips_keep_the_first_frame_and_the_places_of_the_others() -> None:

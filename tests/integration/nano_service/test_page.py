@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from model.nano.paths import WALKING_M_PER_S
+from model.nano.paths import FASTEST_TURN_DEG_PER_S, WALKING_M_PER_S
 from model.types import FPS
 from tests.support.command_line import EXAMPLES, ServeProcess
 from tests.support.server import picture
@@ -119,7 +119,8 @@ def test_a_steered_path_is_sent_as_poses(page: Page, tmp_path: Path) -> None:
     assert (np.diff(poses[:, 2, 3]) > 0).all()  # ahead
     assert poses[-1, 0, 3] > 0.1  # and to the right
     assert poses[-1, 0, 2] > 0.04  # and turning to the right
-    assert fastest(poses) == pytest.approx((WALKING_M_PER_S, 8, 0), abs=0.1)
+    told = (WALKING_M_PER_S, FASTEST_TURN_DEG_PER_S, 0)
+    assert fastest(poses) == pytest.approx(told, abs=0.1)
     expect(page.locator("#video")).to_be_visible(timeout=SLOW_MS)
 
 
@@ -129,7 +130,7 @@ def test_presets_go_as_fast_as_was_trained(page: Page, preset: str, amount: floa
     poses = np.array(page.evaluate(PRESET_POSES, [preset, amount]))
     walking, turning, tilting = fastest(poses)
     assert walking == pytest.approx(0 if preset in ("pan", "still") else WALKING_M_PER_S, abs=1e-6)
-    assert turning <= 8 + 1e-6
+    assert turning <= FASTEST_TURN_DEG_PER_S + 1e-6
     assert tilting == 0
 
 
