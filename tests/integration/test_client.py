@@ -33,6 +33,7 @@ from tests.support.server import PATIENCE_S, Server, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 400  # steps: far longer than any test looks at
+WATCHED = 100  # steps: seconds, so that whoever looks at once sees it unfinished
 
 
 @pytest.fixture
@@ -41,9 +42,15 @@ def client(server: Server) -> Iterator[Client]:
         yield client
 
 
-def short(client: Client) -> Job:
-    image = picture()
-    return client.generate(image=image, prompt="a lake", camera=orbit(9), num_frames=9, seed=3)
+def generate(client: Client, num_inference_steps: int = 3) -> Job:
+    return client.generate(
+        image=picture(),
+        prompt="a lake",
+        camera=orbit(9),
+        num_frames=9,
+        num_inference_steps=num_inference_steps,
+        seed=3,
+    )
 
 
 def jobs(server: Server, *arguments: str) -> Result:
@@ -53,13 +60,13 @@ def jobs(server: Server, *arguments: str) -> Result:
 
 
 def test_from_a_request_to_a_file(client: Client, tmp_path: Path) -> None:
-    job = short(client)
+    job = generate(client, WATCHED)
     events = list(job.events())
     assert events[0].event in ("queued", "stage")
     assert events[-1].event == "completed"
     assert job.status == "completed"
     steps = [event.step for event in events if event.stage == "denoiser" and event.step]
-    assert steps == sorted(steps)
+    assert steps and steps == sorted(steps)
     assert job.wait(progress=True, timeout_s=5).progress == 100
     assert list(job.events(last_event_id=events[-1].id)) == []
 
@@ -118,7 +125,7 @@ def test_cancel_while_others_wait(server: Server) -> None:
 
 
 def test_commands(server: Server, client: Client, tmp_path: Path) -> None:
-    job = short(client)
+    job = generate(client)
     events = [
         json.loads(line) for line in jobs(server, "watch", job.id, "--json").stdout.splitlines()
     ]
