@@ -139,7 +139,6 @@ class Gang:
             job_id: A name no other unfinished job has.
             request: What the program takes; goes to all ranks through the object store.
             log_fields: What the job's lines in the log carry; its `job_id` may be another there.
-
             begun: An item to yield first, when the job leaves the queue.
 
         Raises:
