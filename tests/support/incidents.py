@@ -1,9 +1,12 @@
 """What a service meets in its life, within a minute: jobs, and what befalls them."""
 
+import time
+
 import httpx
 
 from benchmarks.chaos.processes import kill, ranks
 from lingbot_serve.canary import send_canary
+from tests.support.prometheus import SCRAPED_S
 from tests.support.server import (
     PATIENCE_S,
     Server,
@@ -46,7 +49,12 @@ def cancelled_job(client: httpx.Client) -> None:
 
 
 def killed_ranks(client: httpx.Client) -> None:
-    """A rank's process is killed under each of a job's two attempts, and the gang heals."""
+    """A rank's process is killed under each of a job's two attempts, and the gang heals.
+
+    What a process counted and did not report ends with it, and a rate needs a value before what
+    comes next: so the old ranks are scraped once more, and the new ones once.
+    """
+    time.sleep(SCRAPED_S)
     video_id = client.post("/v1/videos", json=body(num_inference_steps=LONG)).json()["id"]
     for _ in range(2):
         wait_for_step(client, video_id)
@@ -54,6 +62,7 @@ def killed_ranks(client: httpx.Client) -> None:
         wait_until_struck(client, video_id)
     assert wait_for(client, video_id)["error"]["code"] == "poison_job"
     good_jobs(client, 1)
+    time.sleep(SCRAPED_S)
 
 
 def full_queue(client: httpx.Client, max_jobs: int) -> None:

@@ -35,6 +35,9 @@ SHORT_WINDOWS = {
 }
 # Every scrape costs Ray's agent a good part of a second.
 PACE_S = 5
+# Ray's agent hears of a change within 2.5 s, by the environment of those who use this.
+REPORTED_S = 5.0
+SCRAPED_S = REPORTED_S + PACE_S
 
 
 @dataclass(frozen=True)
