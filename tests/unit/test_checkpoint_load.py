@@ -1,19 +1,13 @@
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint.layout import CheckpointPaths
 from model.checkpoint.load import load_module
 from model.errors import CheckpointError
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
 
 
 class MemorySource:
@@ -109,26 +103,3 @@ def test_buffers_outside_the_state_dict_must_be_given() -> None:
     module = _on_meta(WithBuffers)
     load_module(module, source, device=CPU, constants={"unsaved": unsaved})
     assert torch.equal(module.saved, saved) and torch.equal(module.unsaved, unsaved)
-
-
-def test_three_ranks_read_their_rows_only_and_encode_like_one(
-    synthetic_checkpoint: CheckpointPaths, tmp_path: Path
-) -> None:
-    script = ROOT / "tests" / "support" / "sharded_text_encoder.py"
-    arguments = [str(synthetic_checkpoint.root), str(tmp_path / "rendezvous"), "3"]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), *arguments, str(rank)],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                "OMP_NUM_THREADS": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(3)
-    ]
-    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0, 0], "\n".join(outputs)
