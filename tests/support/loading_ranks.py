@@ -1,10 +1,11 @@
-"""One rank of the sharded-loading test: python sharded_text_encoder.py CHECKPOINT FILE SIZE RANK"""
+"""Real gloo ranks that load sharded modules together and look at what each of them got."""
 
-import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -34,7 +35,21 @@ class CountingSource:
         return rows
 
 
-def check_rows(size: int, rank: int) -> None:
+def run_everywhere(checkpoint: Path, folder: Path, *, size: int) -> None:
+    """Spawns `size` processes; an error of one is raised here."""
+    args = (size, checkpoint, folder / "store")
+    mp.start_processes(_rank, args=args, nprocs=size, start_method="spawn")
+
+
+def _rank(rank: int, size: int, checkpoint: Path, store: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=size)
+    _check_rows(size, rank)
+    _check_text_encoder(checkpoint, size)
+    dist.destroy_process_group()
+
+
+def _check_rows(size: int, rank: int) -> None:
     mesh = init_device_mesh("cpu", (size,))
     weight = torch.arange(35.0).view(7, 5)
     with torch.device("meta"):
@@ -49,7 +64,7 @@ def check_rows(size: int, rank: int) -> None:
     assert torch.equal(out, weight.T)
 
 
-def check_text_encoder(checkpoint: str, size: int) -> None:
+def _check_text_encoder(checkpoint: Path, size: int) -> None:
     mesh = init_device_mesh("cpu", (size,))
 
     def shard(model: nn.Module) -> None:
@@ -61,17 +76,3 @@ def check_text_encoder(checkpoint: str, size: int) -> None:
     for prompt in (PROMPT, PROMPT.upper()):
         ours, theirs = sharded.encode(prompt).embeds, whole.encode(prompt).embeds
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def main() -> None:
-    checkpoint, rendezvous, size, rank = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    dist.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", world_size=size, rank=int(rank)
-    )
-    check_rows(size, int(rank))
-    check_text_encoder(checkpoint, size)
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
