@@ -1,6 +1,8 @@
 """The training of lingbot-world-nano, every command of it, at a size of seconds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,13 @@ def test_a_sheet_shows_truth_above_and_made_below(checkpoint: Path, tmp_path: Pa
     _run("sheet", checkpoint, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape == (4 * 2 * 32 + 3 * 4, 6 * 48, 3)
+
+
+# On the machine that trains there may be PyTorch and transformers and not much else.
+def test_training_needs_neither_diffusers_nor_ftfy_nor_scipy() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('diffusers', 'ftfy', 'scipy')))\n"
+        "import model.nano.__main__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,7 +1,5 @@
-"""Training that can be cut off, what evaluation counts, and what both do without."""
+"""Training that can be cut off, and what evaluation counts."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,16 +83,6 @@ def test_the_running_average_follows_the_weights() -> None:
     for step in range(60):
         average.update(step)
     assert torch.allclose(average.module.weight, module.weight)
-
-
-# On the machine that trains there may be PyTorch and transformers and not much else.
-def test_training_needs_neither_diffusers_nor_ftfy_nor_scipy() -> None:
-    code = (
-        "import sys\n"
-        "sys.modules.update(dict.fromkeys(('diffusers', 'ftfy', 'scipy')))\n"
-        "import model.nano.__main__"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 class _Scripted(Judge):
