@@ -1,11 +1,9 @@
 """Every overlay renders and is valid; what it serves is what its example file says."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,25 +17,13 @@ from k8s import serve_configs
 from k8s.validate.__main__ import main
 from k8s.validate.checks import faults
 from k8s.validate.external import External
-from k8s.validate.manifests import OVERLAYS, Manifests, RenderError, overlays, render
+from k8s.validate.manifests import OVERLAYS, RenderError, overlays, render
 from k8s.validate.references import references
-from k8s.validate.schemas import CustomResources
+from tests.support.overlays import ROOT, custom_resources, needs_kubectl, overlay
 
-ROOT = Path(__file__).parents[2]
-CRDS = Path(os.environ.get("CRDS", ROOT.parent / "shared/schemas"))
 NAMES = [folder.name for folder in overlays()]
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders overlays")
-
-
-@cache
-def overlay(name: str) -> Manifests:
-    return render(OVERLAYS / name)
-
-
-@cache
-def custom_resources() -> CustomResources:
-    return CustomResources.read(CRDS) if CRDS.is_dir() else CustomResources({})
+pytestmark = needs_kubectl
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,11 +1,7 @@
 """The validator can fail: a broken variant for each thing that it checks, and the words it uses."""
 
 import copy
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +10,7 @@ import yaml
 from k8s.validate.capacity import check_capacity
 from k8s.validate.checks import faults
 from k8s.validate.external import External
-from k8s.validate.manifests import OVERLAYS, Manifests, render
+from k8s.validate.manifests import Manifests
 from k8s.validate.network import check_network
 from k8s.validate.operators import check_operators
 from k8s.validate.pods import check_pods
@@ -22,22 +18,11 @@ from k8s.validate.references import check_references
 from k8s.validate.schemas import CustomResources, check_schemas
 from k8s.validate.serve_config import check_serve_config
 from k8s.validate.storage import check_storage
+from tests.support.overlays import CRDS, custom_resources, needs_kubectl, overlay
 
-ROOT = Path(__file__).parents[2]
-CRDS = Path(os.environ.get("CRDS", ROOT.parent / "shared/schemas"))
 REMOVE = object()
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders overlays")
-
-
-@cache
-def overlay(name: str) -> Manifests:
-    return render(OVERLAYS / name)
-
-
-@cache
-def custom_resources() -> CustomResources:
-    return CustomResources.read(CRDS) if CRDS.is_dir() else CustomResources({})
+pytestmark = needs_kubectl
 
 
 def broken(name: str, target: str, path: str, value: object) -> Manifests:
