@@ -99,7 +99,7 @@ def _encode(arguments: argparse.Namespace) -> object:
         arguments.vae,
         arguments.out,
         size,
-        num_clips=arguments.clips or (8 if arguments.toy else 16_000),
+        num_clips=arguments.clips or (8 if arguments.toy else 12_000),
         shape=shape,
         device=arguments.device,
         workers=_workers(arguments),
@@ -141,7 +141,7 @@ def _evaluate(arguments: argparse.Namespace) -> object:
     from model.nano.studio import sampler
     from model.nano.trials import Judge
 
-    amount = Amount(camera=16, signs=6, text=8, longer=4) if arguments.quick else Amount()
+    amount = Amount(camera=16, signs=6, text=8, longer=16) if arguments.quick else Amount()
     if arguments.toy:
         amount = Amount(camera=2, signs=1, text=1, longer=2)
     settings = sampler(2 if arguments.toy else arguments.steps, arguments.guidance)

@@ -6,6 +6,7 @@ Flow matching as the published models have it: a sample at noise level s is s*no
 the model is told 1000*s and predicts noise - clip (arXiv 2210.02747).
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,10 +17,12 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from model.compilation import compile_blocks
 from model.nano.dataset import TOKENIZER, read_facts
 from model.nano.encoded import EncodedClips, batch_rays, load_encoded
+from model.nano.muon import Muon
 from model.nano.noise import HIGH, LOW, noise_levels
 from model.nano.sizes import NanoSize
 from model.nano.timing import PlaceTable, Timing, draw_timing
@@ -30,6 +33,8 @@ from model.types import NUM_TRAIN_TIMESTEPS
 
 logger = logging.getLogger(__name__)
 
+_LINE = "dit step %d: high %.4f, low %.4f; told of another path %.4f, %.4f; %.0f s"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiTTraining:
@@ -39,28 +44,34 @@ class DiTTraining:
         steps: Batches.
         batch: Clips of each; both experts see them, each at noise levels of its own.
         learning_rate: At its highest.
+        matrix_rate: Likewise, for the matrices in the experts' blocks, which Muon trains.
         camera_share: Of that, for the layers that read the rays: their 1536 inputs move together,
             so that a step of theirs is a large one.
+        parted_after: Share of the steps after which the low-noise expert goes on as a copy of the
+            high-noise one. By itself it learns to read the motion from the sample and not from
+            the camera, and then believes what was drawn too little or the wrong way.
         drop_text: Share of clips that are shown with the negative prompt.
         slowed: Share of clips that run at half their rate, throughout or for a part, as slow ones
             of up to twice the length.
         sparse_every: Steps of which one shows half of the frames only.
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
-        log_every: Steps between two lines in the log.
+        log_every: Steps between two lines in the log, for each of which noise is drawn as well.
         seed: Of weights, batches and noise.
     """
 
     steps: int = 14_000
     batch: int = 64
     learning_rate: float = 2e-3
+    matrix_rate: float = 8e-3
     camera_share: float = 0.2
+    parted_after: float = 0.2
     drop_text: float = 0.12
-    slowed: float = 0.6
+    slowed: float = 0.75
     sparse_every: int = 3
     no_camera_every: int = 20
     compiled: bool = False
-    log_every: int = 100
+    log_every: int = 250
     seed: int = 0
 
 
@@ -95,25 +106,29 @@ def train_dit(
     model = WorldModel(size, tokenizer.get_vocab_size()).to(device)
     loop = Loop(
         model,
-        _groups(model, training),
+        _optimizers(model, training, on_gpu=device.type == "cuda"),
         steps=training.steps,
         warm_up=0.04,
-        betas=(0.9, 0.98),
         decay=0.999,
         file=out,
         keeping=keeping,
     )
     negative, _ = tokenize(tokenizer, [NEGATIVE_PROMPT])
-    errors_of = _errors_of_each_kind(model, clips, negative.to(device), size, training)
+    make = functools.partial(_Errors, model, clips, negative.to(device), size, training=training)
+    errors_of = _errors_of_each_kind(make, model, training, device)
+    elsewhere = make(kind=Kind.WHOLE, elsewhere=True)
     errors = torch.ones(2, device=device)
     batches = shuffled(len(clips), training.batch, training.seed, first=loop.first, device=device)
+    parted = int(training.parted_after * training.steps)
     for step, chosen in zip(loop, batches, strict=False):
+        if step == parted:
+            loop.begin_as(model.low_noise, model.high_noise)
         squared = errors_of[_kind(step, training)](chosen)
         squared.sum().backward()
         errors = errors.lerp(squared.detach(), max(0.01, 1 / (step + 1)))
         if step % training.log_every == 0 or step == training.steps - 1:
-            high, low = errors.tolist()
-            logger.info("dit step %d: high %.4f, low %.4f, %.0f s", step, high, low, loop.seconds)
+            lost = elsewhere(chosen).detach()
+            logger.info(_LINE, step, *errors.tolist(), *lost.tolist(), loop.seconds)
     facts = {"training": asdict(training), "seconds": loop.seconds, "hardware": hardware(device)}
     model_state = loop.average.module.state_dict()
     reached = (float(errors[HIGH]), float(errors[LOW]))
@@ -140,6 +155,8 @@ class _Errors(nn.Module):
         size: Of the model.
         training: How it is trained.
         kind: Of the batches.
+        elsewhere: Whether each clip is told of another one's path. Errors that do not grow by it
+            are of an expert that ignores the camera.
     """
 
     def __init__(
@@ -151,10 +168,11 @@ class _Errors(nn.Module):
         *,
         training: DiTTraining,
         kind: Kind,
+        elsewhere: bool = False,
     ) -> None:
         super().__init__()
         self._model, self._clips, self._negative = model, clips, negative
-        self._training, self._kind = training, kind
+        self._training, self._kind, self._elsewhere = training, kind, elsewhere
         self._table = PlaceTable(clips.shape, size, negative.device)
         self._unwanted_length = torch.full((1,), negative.shape[1], device=negative.device)
 
@@ -183,8 +201,8 @@ class _Errors(nn.Module):
     def _rays(self, chosen: Tensor, timing: Timing) -> Tensor | None:
         if self._kind is Kind.NO_CAMERA:
             return None
-        clips = self._clips
-        motions = timing.motions(clips.motions[chosen], clips.half_motions[chosen])
+        clips, told = self._clips, chosen.roll(1) if self._elsewhere else chosen
+        motions = timing.motions(clips.motions[told], clips.half_motions[told])
         return batch_rays(motions, clips.shape)
 
     def _squared(self, number: int, latent: Tensor, conditions: tuple[Any, ...]) -> Tensor:
@@ -212,16 +230,14 @@ def _kind(step: int, training: DiTTraining) -> Kind:
 
 
 def _errors_of_each_kind(
-    model: WorldModel, clips: EncodedClips, negative: Tensor, size: NanoSize, training: DiTTraining
+    make: Callable[..., _Errors], model: WorldModel, training: DiTTraining, device: torch.device
 ) -> Mapping[Kind, Callable[[Tensor], Tensor]]:
-    plain = {
-        kind: _Errors(model, clips, negative, size, training=training, kind=kind) for kind in Kind
-    }
+    plain = {kind: make(kind=kind) for kind in Kind}
     if not training.compiled:
         return plain
     for dit in model.experts:
         compile_blocks(dit)
-    return {each: _recorded(plain[each], training.batch, negative.device) for each in plain}
+    return {each: _recorded(plain[each], training.batch, device) for each in plain}
 
 
 def _recorded(errors: _Errors, batch: int, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -238,12 +254,18 @@ def _recorded(errors: _Errors, batch: int, device: torch.device) -> Callable[[Te
     return cast("Callable[[Tensor], Tensor]", recorded)
 
 
-def _groups(model: WorldModel, training: DiTTraining) -> list[dict[str, Any]]:
-    """The layers that read the rays, and all others."""
+def _optimizers(model: WorldModel, training: DiTTraining, *, on_gpu: bool) -> list[Optimizer]:
+    """Muon for the matrices between tokens and tokens; AdamW for what reads, writes and scales."""
+    matrices = model.hidden_matrices
     of_camera = {id(parameter) for parameter in model.camera_parameters}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in of_camera]
+    apart = of_camera | {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     camera_rate = training.camera_share * training.learning_rate
-    return [
+    groups = [
         *decaying_groups(others, training.learning_rate, 0.01),
         *decaying_groups(model.camera_parameters, camera_rate, 0.01),
+    ]
+    return [
+        torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=on_gpu),
+        Muon(matrices, lr=training.matrix_rate, weight_decay=0.01),
     ]

@@ -1,6 +1,6 @@
 """The data as the DiT's training reads it: clips in latent space, encoded as they are rendered.
 
-python -m model.nano encode DATA VAE.pt LATENTS --clips 16000
+python -m model.nano encode DATA VAE.pt LATENTS --clips 12000
 """
 
 import functools

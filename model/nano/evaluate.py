@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,13 @@ class Amount:
         camera: Worlds on which right and wrong paths are compared.
         signs: Clips of each pure motion.
         text: Pairs of prompts for one first frame.
-        longer: Worlds at the trained length and at twice that.
+        longer: Of the worlds for the camera, how many are gone through for twice as long too.
     """
 
     camera: int = 64
     signs: int = 20
     text: int = 40
-    longer: int = 16
+    longer: int = 64
 
 
 def evaluate(judge: Judge, seed: int, amount: Amount, *, workers: int = 1) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def evaluate(judge: Judge, seed: int, amount: Amount, *, workers: int = 1) -> di
         "camera": _camera(rows["camera"]),
         "signs": {name: _share(row["agrees"] for row in rows[name]) for name in SIGNS},
         "text": _text(rows["text"]),
-        "longer": _longer(rows["longer"]),
+        "longer": _longer(rows["longer"], rows["camera"]),
         "finite": _share(row["finite"] for kind in rows.values() for row in kind),
     }
     return {
@@ -97,11 +97,11 @@ def verdicts(figures: Mapping[str, Any]) -> dict[str, bool]:
 
 def _trials(seed: int, amount: Amount) -> list[Trial]:
     """All trials, the longest first so that no process waits long for another."""
-    kinds = {"longer": amount.longer, "camera": amount.camera, "text": amount.text}
-    kinds |= dict.fromkeys(SIGNS, amount.signs)
+    kinds = {"camera": amount.camera, "text": amount.text} | dict.fromkeys(SIGNS, amount.signs)
     numbered = [(kind, number) for kind, count in kinds.items() for number in range(count)]
     first = HELD_OUT_FROM + seed * _SEEDS_APART
-    return [Trial(kind, number, first + i) for i, (kind, number) in enumerate(numbered)]
+    trials = [Trial(kind, number, first + i) for i, (kind, number) in enumerate(numbered)]
+    return [replace(trial, kind="longer") for trial in trials[: amount.longer]] + trials
 
 
 def _camera(rows: Sequence[Row]) -> dict[str, Any]:
@@ -144,19 +144,21 @@ def _text(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def _longer(rows: Sequence[Row]) -> dict[str, Any]:
+def _longer(rows: Sequence[Row], short_rows: Sequence[Row]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "clips": len(rows),
         "finite": _share(row["finite"] for row in rows),
-        "right_db": _mean(row["long_right"] for row in rows),
+        "right_db": _mean(row["right"] for row in rows),
     }
+    pairs = list(zip(rows, short_rows, strict=False))
     for name in WRONG:
-        figures[name] = {**_kept(name, rows), "follower": _kept(f"follower_{name}", rows)}
+        figures[name] = {**_kept(name, pairs), "follower": _kept(f"follower_{name}", pairs)}
     return figures
 
 
-def _kept(name: str, rows: Sequence[Row]) -> dict[str, float | None]:
-    long, short = (_mean(row[f"{length}_{name}"] for row in rows) for length in ("long", "short"))
+def _kept(name: str, pairs: Sequence[tuple[Row, Row]]) -> dict[str, float | None]:
+    """Of the margin of a world and path, what is left at twice the length."""
+    long, short = (_mean(pair[length][name] for pair in pairs) for length in (0, 1))
     kept = round(long / short, 3) if short > 0 else None
     return {"margin_db": long, "short_margin_db": short, "kept": kept}
 

@@ -41,15 +41,15 @@ class Move(str, Enum):
 
 # How often each is drawn, in percent.
 _FREQUENCIES = {
-    Move.FORWARD: 8,
-    Move.BACK: 5,
-    Move.STRAFE: 6,
+    Move.FORWARD: 6,
+    Move.BACK: 3,
+    Move.STRAFE: 4,
     Move.YAW: 13,
-    Move.PITCH: 6,
-    Move.RISE: 4,
-    Move.ORBIT: 20,
-    Move.STILL: 4,
-    Move.MIXTURE: 34,
+    Move.PITCH: 8,
+    Move.RISE: 3,
+    Move.ORBIT: 25,
+    Move.STILL: 3,
+    Move.MIXTURE: 35,
 }
 _UNSTEADY = 0.25  # share of paths that are eased or have two parts
 _HURRIED = 0.5  # share of paths on which all goes twice as fast

@@ -16,6 +16,8 @@ from model.patches import PATCH
 from model.rope import RotaryTable, rotary_table
 from model.types import VideoShape
 
+_THROUGHOUT = 2 / 3  # share of slow clips that are slow from end to end
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -58,14 +60,15 @@ def draw_timing(
         count: Clips.
         num_frames: Of each.
         kept: How many are chosen; the first always is.
-        slowed: Share of clips that run at half their rate: half of these throughout, the others up
-            to a frame or from one on.
+        slowed: Share of clips that run at half their rate: two thirds of these throughout, the
+            others up to a frame or from one on.
         device: Where it is wanted.
     """
     number = torch.arange(num_frames, device=device)
     cut = torch.randint(num_frames, (count, 1), device=device)
     is_slowed = torch.rand(count, 1, device=device) < slowed
-    throughout, first_part = torch.rand(2, count, 1, device=device) < 0.5
+    throughout = torch.rand(count, 1, device=device) < _THROUGHOUT
+    first_part = torch.rand(count, 1, device=device) < 0.5
     slow = is_slowed & (throughout | ((number <= cut) == first_part))
     places = F.pad(1 + slow[:, 1:].long(), (1, 0)).cumsum(1)
     order = torch.rand(count, num_frames - 1, device=device).argsort(1)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +62,9 @@ class Loop:
 
     Args:
         model: What is trained.
-        groups: Of its parameters, as optimizers take them; each with its highest `lr`.
+        optimizers: Each of some of its parameters, at their highest rate.
         steps: How many there are in all.
-        warm_up: Share of them in which the learning rate rises.
-        betas: Of AdamW.
+        warm_up: Share of them in which the learning rates rise.
         decay: Of the running average.
         file: Of the result; the snapshot lies beside it.
         keeping: How it is kept safe.
@@ -76,11 +77,10 @@ class Loop:
     def __init__(
         self,
         model: nn.Module,
-        groups: Sequence[dict[str, Any]],
+        optimizers: Sequence[Optimizer],
         *,
         steps: int,
         warm_up: float,
-        betas: tuple[float, float],
         decay: float,
         file: Path,
         keeping: Keeping,
@@ -88,11 +88,8 @@ class Loop:
         self._model, self._steps, self._keeping = model, steps, keeping
         self.average = RunningAverage(model, decay)
         self._on_gpu = next(model.parameters()).is_cuda
-        self._optimizer = torch.optim.AdamW(groups, betas=betas, fused=self._on_gpu)
-        highest = [group["lr"] for group in groups]
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, highest, total_steps=steps, pct_start=warm_up, cycle_momentum=False
-        )
+        self._optimizers = optimizers
+        self._schedules = [_rising_and_falling(each, steps, warm_up) for each in optimizers]
         self._snapshot = file.with_suffix(".snapshot")
         self.first, self._seconds_before, self._start_s = 0, 0.0, time.perf_counter()
         if keeping.resume and self._snapshot.exists():
@@ -121,15 +118,25 @@ class Loop:
             if up and step + 1 < self._steps:
                 raise StoppedEarly(f"after step {step}, {self.seconds:.0f} s")
 
+    @torch.no_grad()
+    def begin_as(self, part: nn.Module, other: nn.Module) -> None:
+        """Has a part of the model go on as another one is, with what the optimizers know of it."""
+        for weight, source in zip(part.parameters(), other.parameters(), strict=True):
+            weight.copy_(source)
+            for optimizer in self._optimizers:
+                if source in optimizer.state:
+                    optimizer.state[weight] = copy.deepcopy(optimizer.state[source])
+
     def finish(self) -> None:
         """Removes the snapshot: the result is written."""
         self._snapshot.unlink(missing_ok=True)
 
     def _update(self, step: int) -> None:
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._schedule.step()
+        for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
         self.average.update(step)
 
     def _save(self, step: int) -> None:
@@ -139,8 +146,8 @@ class Loop:
             "seconds": self.seconds,
             "model": self._model.state_dict(),
             "average": self.average.module.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "optimizers": [each.state_dict() for each in self._optimizers],
+            "schedules": [each.state_dict() for each in self._schedules],
             "chance": torch.get_rng_state(),
             "gpu_chance": torch.cuda.get_rng_state() if self._on_gpu else None,
         }
@@ -153,13 +160,22 @@ class Loop:
         state = torch.load(self._snapshot, weights_only=True, map_location=device)
         self._model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        for optimizer, its_state in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+        for schedule, its_state in zip(self._schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(its_state)
         torch.set_rng_state(state["chance"].cpu())
         if state["gpu_chance"] is not None:
             torch.cuda.set_rng_state(state["gpu_chance"].cpu())
         self.first, self._seconds_before = state["step"], state["seconds"]
         logger.info("goes on with step %d, after %.0f s", self.first, self._seconds_before)
+
+
+def _rising_and_falling(optimizer: Optimizer, steps: int, warm_up: float) -> OneCycleLR:
+    highest = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(
+        optimizer, highest, total_steps=steps, pct_start=warm_up, cycle_momentum=False
+    )
 
 
 def decaying_groups(

@@ -84,12 +84,12 @@ def train_vae(
     torch.manual_seed(training.seed)
     vae = VAE(size).to(device)
     pixels = _load_pixels(data, training.max_clips, device)
+    groups = decaying_groups(list(vae.parameters()), training.learning_rate, 1e-4)
     loop = Loop(
         vae,
-        decaying_groups(list(vae.parameters()), training.learning_rate, 1e-4),
+        [torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=device.type == "cuda")],
         steps=training.steps,
         warm_up=0.05,
-        betas=(0.9, 0.99),
         decay=0.998,
         file=out,
         keeping=keeping,

@@ -37,6 +37,17 @@ class WorldModel(nn.Module):
         """Of the layers that read the rays."""
         return [p for dit in self.experts for p in dit.patch_embedding_wancamctrl.parameters()]
 
+    @property
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Of the experts' blocks."""
+        return [
+            p
+            for dit in self.experts
+            for block in dit.blocks
+            for p in block.parameters()
+            if p.ndim == 2
+        ]
+
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """T5 rows of several prompts, zero after each one's end: [B, text_len, C]."""
         is_token = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]

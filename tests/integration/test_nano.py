@@ -48,6 +48,17 @@ def test_what_is_there_already_is_kept(checkpoint: Path) -> None:
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_the_same_seeds_make_the_same_weights(checkpoint: Path, tmp_path: Path) -> None:
+    _run("vae", checkpoint.parent / "data", tmp_path / "vae.pt")  # the first was cut off once
+    _run("dit", checkpoint.parent / "latents", tmp_path / "dit.pt")
+    for file, part in (("vae.pt", "vae"), ("dit.pt", "model")):
+        first, again = (
+            torch.load(folder / file, weights_only=True)[part]
+            for folder in (checkpoint.parent, tmp_path)
+        )
+        assert all(torch.equal(again[key], value) for key, value in first.items())
+
+
 def test_clips_of_another_vae_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "vae.pt"
     other.write_bytes(b"another")
