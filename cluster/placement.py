@@ -1,4 +1,4 @@
-"""Where the ranks of a gang go: bundles to reserve, and who becomes which rank. Pure."""
+"""Where the ranks of a gang go and meet: bundles to reserve, who becomes which rank. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,19 @@ class RankPlace:
     gpu_id: int | None
     bundle_index: int
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Where the ranks of one gang meet.
+
+    Args:
+        host: Address of rank 0's node.
+        port: Of its store.
+    """
+
+    host: str
+    port: int
 
 
 def rank_bundle(config: GangConfig) -> Bundle:

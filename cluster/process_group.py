@@ -1,6 +1,5 @@
 """torch.distributed in one rank: rendezvous, process groups, device."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -8,15 +7,8 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cluster.config import GangConfig
+from cluster.placement import Rendezvous
 from cluster.program import RankContext
-
-
-@dataclass(frozen=True, slots=True)
-class Rendezvous:
-    """Where the ranks of one gang meet."""
-
-    host: str
-    port: int
 
 
 def open_store(host: str, config: GangConfig) -> TCPStore:

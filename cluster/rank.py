@@ -20,7 +20,7 @@ from structlog.contextvars import bound_contextvars
 from cluster.config import GangConfig
 from cluster.logs import LogConfig, configure_logging, get_logger
 from cluster.metrics import timed
-from cluster.placement import RankPlace
+from cluster.placement import RankPlace, Rendezvous
 from cluster.program import Outcome, Program, ProgramFactory, RankReport
 from model.errors import LingBotError
 from monitoring.stages import LOAD_SECONDS
@@ -69,15 +69,15 @@ class Rank:
             pid=os.getpid(),
         )
 
-    def open_rendezvous(self) -> Any:
+    def open_rendezvous(self) -> Rendezvous:
         """Opens the gang's rendezvous here and returns where it is; asked of rank 0."""
-        from cluster.process_group import Rendezvous, open_store
+        from cluster.process_group import open_store
 
         host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._store = open_store(host, self._config)
         return Rendezvous(host, self._store.port)
 
-    def join(self, rank: int, rendezvous: Any, factory: ProgramFactory) -> object:
+    def join(self, rank: int, rendezvous: Rendezvous, factory: ProgramFactory) -> object:
         """Becomes a rank and builds the program; returns its facts when it can run."""
         from cluster.control import Cancels
         from cluster.process_group import connect_store, join_groups

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import ray
 from safetensors.numpy import load_file
 
 from cluster.config import GangConfig
@@ -20,6 +21,7 @@ from model.types import (
     Step,
     TextEmbeds,
 )
+from tests.support.owners import GangOwner
 
 
 def golden_request(golden: Path) -> DenoiseRequest:
@@ -62,3 +64,16 @@ def test_a_gang_denoises_the_golden_case(ray_cluster: None, golden: Path) -> Non
     error = np.linalg.norm(latents.values - expected) / np.linalg.norm(expected)
     # That of the denoiser in one process (tests/unit/test_denoiser.py).
     assert error <= 1e-3
+
+
+def test_the_owner_of_a_denoising_gang_does_without_torch(ray_cluster: None, golden: Path) -> None:
+    """Its import takes a second or more of a start, and 200 MB."""
+    config = GangConfig(size=1, threads_per_rank=1, start_timeout_s=120.0)
+    owner = GangOwner.remote(config, DenoiserFactory(str(golden / "checkpoint"), config))
+    try:
+        ray.get(owner.start.remote())
+        first, *_, latents = map(ray.get, owner.run.remote("golden", golden_request(golden)))
+        assert isinstance(first, Step) and isinstance(latents, Latents)
+        assert not ray.get(owner.has_imported.remote("torch"))
+    finally:
+        ray.kill(owner)

@@ -1,6 +1,7 @@
 """A process that owns a gang, as a Serve replica does."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 
 import ray
@@ -31,6 +32,10 @@ class GangOwner:
     async def pids(self) -> list[int]:
         """Process ids of the present ranks."""
         return [place.pid for place in self._gang.places]
+
+    async def has_imported(self, module: str) -> bool:
+        """Whether this process has."""
+        return module in sys.modules
 
     async def pid(self) -> int:
         """This process."""
