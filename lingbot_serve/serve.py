@@ -4,7 +4,7 @@ import io
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,7 +23,11 @@ _LOOK_S = 0.5
 
 @contextmanager
 def running_cluster(
-    config: ServeConfig, console: Console, *, drain_timeout_s: float
+    config: ServeConfig,
+    console: Console,
+    *,
+    drain_timeout_s: float,
+    on_wait: Callable[[list[str]], None] = lambda parts: None,
 ) -> Iterator["LocalServer"]:
     """Brings up both applications on this machine.
 
@@ -34,6 +38,7 @@ def running_cluster(
         config: The whole service.
         console: Where the start and the end are announced.
         drain_timeout_s: Clips that run longer than this after the end go back into the queue.
+        on_wait: Called about five times a second with the parts that are not ready yet.
 
     Raises:
         LingBotError: Something cannot start; nothing is left running.
@@ -46,8 +51,9 @@ def running_cluster(
     with console.status("starting") as status:
 
         def show(reasons: list[str]) -> None:
-            waiting_for = ", ".join(sorted(reason.partition(":")[0] for reason in reasons))
-            status.update(f"starting: waiting for {waiting_for}")
+            parts = sorted(reason.partition(":")[0] for reason in reasons)
+            status.update(f"starting: waiting for {', '.join(parts)}")
+            on_wait(parts)
 
         server = start_local(config.read_by(terminal=console.is_terminal), on_wait=show)
     console.print(f"logs: {server.logs_dir}", soft_wrap=True)

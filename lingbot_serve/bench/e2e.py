@@ -81,9 +81,10 @@ class E2eSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A start of the service, and what the gang told of itself."""
+    """A start of the service, until when each part was waited for, and what the gang tells."""
 
     ready_s: float
+    waited_s: Mapping[str, float]
     start_s: float
     load_s: float
     warm_up_s: float
@@ -140,6 +141,7 @@ def run_e2e(
                         second_gang_s=again.start_s,
                         second_load_s=again.load_s,
                         second_warm_up_s=again.warm_up_s,
+                        second_waited_s=again.waited_s,
                     )
                 )
 
@@ -279,10 +281,17 @@ def _time_clip(config: ServeConfig, settings: E2eSettings, folder: Path, console
 @contextmanager
 def _started(config: ServeConfig, console: Console) -> Iterator[tuple[str, Start]]:
     begin_s = perf_counter()
-    with running_cluster(config, console, drain_timeout_s=_DRAIN_TIMEOUT_S) as server:
+    waited_s: dict[str, float] = {}
+
+    def note(parts: list[str]) -> None:
+        waited_s.update(dict.fromkeys(parts, round(perf_counter() - begin_s, 1)))
+
+    cluster = running_cluster(config, console, drain_timeout_s=_DRAIN_TIMEOUT_S, on_wait=note)
+    with cluster as server:
         ready_s = perf_counter() - begin_s
         facts = _gang_facts(server.url)
-        yield server.url, Start(ready_s=ready_s, **{name: facts[name] for name in _FACTS})
+        of_gang = {name: facts[name] for name in _FACTS}
+        yield server.url, Start(ready_s=ready_s, waited_s=waited_s, **of_gang)
 
 
 def _gang_facts(address: str) -> Mapping[str, Any]:

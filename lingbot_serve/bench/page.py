@@ -202,7 +202,19 @@ def _clips(rows: Sequence[E2eRow]) -> list[str]:
         "every compiled kernel. Gang: of that, its processes, imports, weights and first clips.",
         "",
         *(markdown(headings, cells) if cells else [f"{NOT_MEASURED.capitalize()} yet."]),
+        *_waits(rows),
     ]
+
+
+def _waits(rows: Sequence[E2eRow]) -> list[str]:
+    """Of each second start, until when each part was waited for."""
+    lines = [
+        f"* {row.gpus} {row.gpu}: "
+        + ", ".join(f"{part} {seconds:.1f} s" for part, seconds in row.second_waited_s.items())
+        for row in rows
+        if row.second_waited_s is not None
+    ]
+    return ["", "Until when the next start waited for each part:", "", *lines] if lines else []
 
 
 def _origins(origins: Iterable[Origin]) -> list[str]:

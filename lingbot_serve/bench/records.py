@@ -212,6 +212,7 @@ class E2eRow(Origin):
         second_gang_s: Of that, the gang's start: processes, imports, weights and first clips.
         second_load_s: The second.
         second_warm_up_s: The third.
+        second_waited_s: Until when each part was waited for in that start.
         stage_durations: Seconds of each stage as the server told them.
     """
 
@@ -242,6 +243,7 @@ class E2eRow(Origin):
     second_gang_s: float | None = None
     second_load_s: float | None = None
     second_warm_up_s: float | None = None
+    second_waited_s: Mapping[str, float] | None = None
 
     @property
     def second_start_s(self) -> float | None:

@@ -123,4 +123,5 @@ def test_clip_over_http(tmp_path, synthetic_checkpoint):
     ):
         assert 0 < sum(of_which_s) < ready_s
     assert row.second_gang_s < row.second_ready_s
+    assert 0 < row.second_waited_s["denoiser"] < row.second_ready_s
     assert set(row.stage_durations) >= {"denoiser", "vae_decoder"}

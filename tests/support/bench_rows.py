@@ -100,4 +100,5 @@ def e2e_row(steps: int) -> E2eRow:
         second_gang_s=45.0,
         second_load_s=30.0,
         second_warm_up_s=8.0,
+        second_waited_s={"gateway": 9.0, "denoiser": 49.9},
     )

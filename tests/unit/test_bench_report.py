@@ -144,6 +144,8 @@ def test_second_start_is_the_service_without_its_loading():
     found = claim(Results(e2e=[e2e_row(2)]), "second start")
     assert (found.holds, found.measured[:6]) == (True, "20.0 s")
     assert "its whole start 15.0 s" in found.measured
+    page = performance_page(Results(e2e=[e2e_row(2)]))
+    assert "* 4 NVIDIA H200: gateway 9.0 s, denoiser 49.9 s" in page
 
 
 def test_merge_adds_to_the_committed_rows(tree, tmp_path):
