@@ -127,6 +127,7 @@ def train_dit(
         squared.sum().backward()
         errors = errors.lerp(squared.detach(), max(0.01, 1 / (step + 1)))
         if step % training.log_every == 0 or step == training.steps - 1:
+            # With gradients as in training: without, the blocks would be compiled once more.
             lost = elsewhere(chosen).detach()
             logger.info(_LINE, step, *errors.tolist(), *lost.tolist(), loop.seconds)
     facts = {"training": asdict(training), "seconds": loop.seconds, "hardware": hardware(device)}

@@ -158,7 +158,7 @@ def _longer(rows: Sequence[Row], short_rows: Sequence[Row]) -> dict[str, Any]:
 
 def _kept(name: str, pairs: Sequence[tuple[Row, Row]]) -> dict[str, float | None]:
     """Of the margin of a world and path, what is left at twice the length."""
-    long, short = (_mean(pair[length][name] for pair in pairs) for length in (0, 1))
+    long, short = (_mean(row[name] for row in rows) for rows in zip(*pairs, strict=True))
     kept = round(long / short, 3) if short > 0 else None
     return {"margin_db": long, "short_margin_db": short, "kept": kept}
 
