@@ -29,7 +29,6 @@ from model.checkpoint.layout import CheckpointPaths, locate_checkpoint
 from model.checkpoint.manifest import check_manifest
 from model.config import DiTConfig, read_dit_config
 from model.errors import CheckpointError
-from model.verify import verify_weights
 
 # How long at most Serve's router sleeps before it looks again for a gang that is free.
 _GANG_BACKOFF_S = 0.1
@@ -56,6 +55,21 @@ def build_pipeline(args: PipelineConfig) -> Application:
 
     Raises:
         CheckpointError: The checkpoint is incomplete or does not fit.
+        ConfigurationError: The gang's Ulysses degree does not divide the heads.
+    """
+    # Here, since it brings the models along: whoever starts them beside Ray binds without.
+    from model.verify import verify_weights
+
+    pipeline = bind_pipeline(args)
+    verify_weights(locate_checkpoint(args.checkpoint))
+    return pipeline
+
+
+def bind_pipeline(args: PipelineConfig) -> Application:
+    """The same DAG before the weights' names and shapes are held against the models.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete.
         ConfigurationError: The gang's Ulysses degree does not divide the heads.
     """
     paths, dit = check_checkpoint(args)
@@ -113,8 +127,7 @@ def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig
     """Holds a configuration against its checkpoint, before anything is started.
 
     Raises:
-        CheckpointError: A file is missing, does not fit, or is not that of the manifest; the
-            message lists all faults.
+        CheckpointError: A file is missing or is not that of the manifest; the message lists all.
         ConfigurationError: The Ulysses degree does not divide the DiT's heads.
     """
     check_manifest(config.checkpoint, config.manifest)
@@ -125,7 +138,6 @@ def check_checkpoint(config: PipelineConfig) -> tuple[CheckpointPaths, DiTConfig
         raise CheckpointError(
             f"checkpoint {paths.root}: its DiT takes CLIP features, but it has no image encoder"
         )
-    verify_weights(paths)
     return paths, dit
 
 

@@ -7,7 +7,6 @@ from deployments.model_thread import ModelThread
 from deployments.pipeline_config import StageConfig
 from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
-from model.image_encoder import ImageEncoder
 from model.types import ImageEmbeds, UInt8Array
 
 
@@ -21,6 +20,8 @@ class ImageEncoderStage:
     """
 
     def __init__(self, checkpoint: str, config: StageConfig, logs: LogConfig) -> None:
+        from model.image_encoder import ImageEncoder
+
         configure_replica_logging(logs, Stage.IMAGE_ENCODER.value)
         self._thread = ModelThread(config, Stage.IMAGE_ENCODER)
         with loading(Stage.IMAGE_ENCODER):

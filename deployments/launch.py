@@ -1,7 +1,7 @@
 """A local cluster with both applications, for as long as a process wants it.
 
-The applications bring in the models, torch and transformers: they are imported beside Ray's start,
-which takes as long.
+The applications are deployed as soon as Serve runs. Beside that this process imports the models,
+torch and transformers, to hold the checkpoint against them; some hosts take as long for it.
 """
 
 import logging
@@ -118,10 +118,11 @@ def start_local(
     try:
         with ThreadPoolExecutor(max_workers=1) as beside:
             built = beside.submit(_built, config)
+            verified = beside.submit(_verify, config)
             logs_dir = start_ray(num_cpus=config.logical_cpus)
             _start_serve(config, inner_host, inner_port)
-            applications = built.result()
-        _deploy(config, applications)
+            _deploy(config, built.result())
+            verified.result()
         if has_front:
             front = Front(
                 config.http.front, host=host, port=port, inner_port=inner_port, folder=logs_dir
@@ -129,7 +130,7 @@ def start_local(
         url = own_url(host, port)
         wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
     except BaseException:
-        _stop_all(front)
+        _abandon(front)
         raise
     return LocalServer(url, logs_dir, front)
 
@@ -176,8 +177,10 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
     Returns:
         Address of the gateway.
     """
+    applications = _built(config)
+    _verify(config)
     _start_serve(config, host, port)
-    _deploy(config, _built(config))
+    _deploy(config, applications)
     return own_url(host, port)
 
 
@@ -204,18 +207,24 @@ def _start_serve(config: ServeConfig, host: str, port: int) -> None:
 
 
 def _built(config: ServeConfig) -> list[serve.RunTarget]:
-    """Both applications, held against the checkpoint; where a policy scales, Serve builds them."""
-    from deployments.app import build_gateway, build_pipeline, check_checkpoint
+    """Both applications; where a policy scales, Serve builds them."""
+    from deployments.app import bind_pipeline, build_gateway, check_checkpoint
 
     if config.pipeline.denoiser.scaling is not None:
         check_checkpoint(config.pipeline)
         return []
     logs = serve_logging(config.logging)
-    gateway, pipeline = build_gateway(config.gateway), build_pipeline(config.pipeline)
+    gateway, pipeline = build_gateway(config.gateway), bind_pipeline(config.pipeline)
     return [
         serve.RunTarget(gateway, name=GATEWAY, route_prefix="/", logging_config=logs),
         serve.RunTarget(pipeline, name=PIPELINE, route_prefix=None, logging_config=logs),
     ]
+
+
+def _verify(config: ServeConfig) -> None:
+    from model.verify import verify_weights
+
+    verify_weights(locate_checkpoint(config.pipeline.checkpoint))
 
 
 def _deploy(config: ServeConfig, applications: list[serve.RunTarget]) -> None:
@@ -281,3 +290,10 @@ def _stop_all(front: Front | None) -> None:
     if ray.is_initialized():
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+
+def _abandon(front: Front | None) -> None:
+    """Ends what has begun: with nothing accepted yet, Serve has nothing to finish."""
+    if front is not None:
+        front.stop()
+    ray.shutdown()

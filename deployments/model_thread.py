@@ -1,11 +1,13 @@
-"""How a stage runs its model without stopping its replica from answering."""
+"""How a stage runs its model without stopping its replica from answering.
+
+Stages import torch and their model where a replica begins, not with their module: who deploys them
+needs neither, and on some hosts the two take twenty seconds.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
-
-import torch
 
 from cluster.logs import get_logger
 from deployments.errors import StageOutOfMemoryError
@@ -30,8 +32,11 @@ class ModelThread:
     """
 
     def __init__(self, config: StageConfig, stage: Stage) -> None:
+        import torch
+
         self._stage = stage.value
-        self.device = torch.device(config.device)
+        self._out_of_memory = (MemoryError, torch.OutOfMemoryError)
+        self.device: torch.device = torch.device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         if config.threads is not None:
@@ -46,7 +51,7 @@ class ModelThread:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except self._out_of_memory as error:
             # Not as it is: it would bring torch into processes that do without.
             logger.exception("stage_out_of_memory")
             raise StageOutOfMemoryError(self._stage, "ran out of memory") from error

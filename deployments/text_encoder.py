@@ -14,8 +14,6 @@ from deployments.model_thread import ModelThread
 from deployments.pipeline_config import StageConfig
 from deployments.startup import loading
 from model.checkpoint.layout import locate_checkpoint
-from model.text_encoder import TextEncoder
-from model.tokenizer import PromptTokenizer
 from model.types import TextEmbeds
 from monitoring.stages import CACHE_LOOKUPS
 
@@ -37,6 +35,9 @@ class TextEncoderStage:
     def __init__(
         self, checkpoint: str, config: StageConfig, cache_entries: int, logs: LogConfig
     ) -> None:
+        from model.text_encoder import TextEncoder
+        from model.tokenizer import PromptTokenizer
+
         configure_replica_logging(logs, Stage.TEXT_ENCODER.value)
         paths = locate_checkpoint(checkpoint)
         self._thread = ModelThread(config, Stage.TEXT_ENCODER)

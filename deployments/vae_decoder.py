@@ -23,7 +23,6 @@ from model.types import (
     Step,
     UInt8Array,
 )
-from model.vae_decoder import VAEDecoder
 
 
 class VAEDecoderStage:
@@ -36,6 +35,8 @@ class VAEDecoderStage:
     """
 
     def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
+        from model.vae_decoder import VAEDecoder
+
         configure_replica_logging(logs, Stage.VAE_DECODER.value)
         self._thread = ModelThread(config, Stage.VAE_DECODER)
         self._num_threads = config.threads or 0

@@ -8,7 +8,6 @@ from deployments.pipeline_config import VAEStageConfig
 from deployments.startup import compiling, loading
 from model.checkpoint.layout import locate_checkpoint
 from model.types import FirstFrame, UInt8Array, VideoShape
-from model.vae_encoder import VAEEncoder
 
 
 class VAEEncoderStage:
@@ -21,6 +20,8 @@ class VAEEncoderStage:
     """
 
     def __init__(self, checkpoint: str, config: VAEStageConfig, logs: LogConfig) -> None:
+        from model.vae_encoder import VAEEncoder
+
         configure_replica_logging(logs, Stage.VAE_ENCODER.value)
         self._thread = ModelThread(config, Stage.VAE_ENCODER)
         with loading(Stage.VAE_ENCODER):

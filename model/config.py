@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint.layout import CheckpointPaths, Layout, read_json
-from model.checkpoint.tensors import TensorSource, open_safetensors
+from model.checkpoint.shards import Shapes, find_shards
 from model.errors import CheckpointError, ConfigurationError
 
 
@@ -87,7 +87,8 @@ def expert_json(config: DiTConfig) -> dict[str, object]:
 
 def _read_expert(directory: Path, layout: Layout) -> DiTConfig:
     raw = read_json(directory / "config.json")
-    source = open_safetensors(directory, "diffusion_pytorch_model")
+    shards = find_shards(directory, "diffusion_pytorch_model")
+    shapes = shards.read_shapes()
     fields = _published_fields(raw) if layout is Layout.PUBLISHED else _diffusers_fields(raw)
     missing = sorted(name for name, value in fields.items() if value is None)
     if missing:
@@ -95,9 +96,9 @@ def _read_expert(directory: Path, layout: Layout) -> DiTConfig:
     text_key, image_key = _probe_keys(layout)
     return DiTConfig(
         **fields,
-        text_dim=_width(source, text_key),
-        image_dim=source.shapes[image_key][-1] if image_key in source.shapes else None,
-        camera_dim=_width(source, "patch_embedding_wancamctrl.weight") // 4,
+        text_dim=_width(shards.name, shapes, text_key),
+        image_dim=shapes[image_key][-1] if image_key in shapes else None,
+        camera_dim=_width(shards.name, shapes, "patch_embedding_wancamctrl.weight") // 4,
     )
 
 
@@ -130,7 +131,7 @@ def _probe_keys(layout: Layout) -> tuple[str, str]:
     )
 
 
-def _width(source: TensorSource, key: str) -> int:
-    if key not in source.shapes:
-        raise CheckpointError(f"{source.name} lacks {key}")
-    return source.shapes[key][-1]
+def _width(name: str, shapes: Shapes, key: str) -> int:
+    if key not in shapes:
+        raise CheckpointError(f"{name} lacks {key}")
+    return shapes[key][-1]

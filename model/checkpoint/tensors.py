@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from model.checkpoint.layout import INDEX_SUFFIX
+from model.checkpoint.shards import Shapes, find_shards
 from model.errors import CheckpointError
 
 # As safetensors names them; a checkpoint of weights holds no others.
@@ -45,7 +45,7 @@ class TensorSource(Protocol):
         """Where the tensors come from, for error messages."""
 
     @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Shape of every tensor by its key on disk."""
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Tensor:
@@ -67,7 +67,7 @@ class SafetensorsSource:
         self.name = name
         self._files = {key: safe_open(path, framework="pt") for key, path in _unique(files).items()}
         self._file_of = {key: str(path) for key, path in files.items()}
-        self.shapes: Mapping[str, tuple[int, ...]] = MappingProxyType(
+        self.shapes: Shapes = MappingProxyType(
             {key: tuple(self._slice(key).get_shape()) for key in files}
         )
         self._ranges = {
@@ -100,7 +100,7 @@ class PickleSource:
         self._path = path
         self._tensors = _load_pickle(path)
         self._offsets = _storage_offsets(path)
-        self.shapes: Mapping[str, tuple[int, ...]] = MappingProxyType(
+        self.shapes: Shapes = MappingProxyType(
             {key: tuple(value.shape) for key, value in self._tensors.items()}
         )
 
@@ -123,17 +123,8 @@ def open_safetensors(directory: Path, stem: str) -> SafetensorsSource:
     Raises:
         CheckpointError: Neither exists, or a shard that the index names is missing.
     """
-    single, index = directory / f"{stem}.safetensors", directory / f"{stem}{INDEX_SUFFIX}"
-    if single.is_file():
-        with safe_open(single, framework="pt") as file:
-            return SafetensorsSource(str(single), dict.fromkeys(file.keys(), single))
-    if not index.is_file():
-        raise CheckpointError(f"{directory} holds neither {single.name} nor {index.name}")
-    weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    missing = sorted({file for file in weight_map.values() if not (directory / file).is_file()})
-    if missing:
-        raise CheckpointError(f"{index} names shards that are missing: {', '.join(missing)}")
-    return SafetensorsSource(str(index), {k: directory / f for k, f in weight_map.items()})
+    shards = find_shards(directory, stem)
+    return SafetensorsSource(shards.name, shards.file_of)
 
 
 def _unique(files: Mapping[str, Path]) -> dict[str, Path]:

@@ -1,5 +1,7 @@
 """`lingbot-serve generate` on a cluster of its own."""
 
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import av
 import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from lingbot_serve.exit_codes import ExitCode
 from model.checkpoint.layout import CheckpointPaths
@@ -23,18 +25,14 @@ def test_generate_on_a_cluster_of_its_own(
     cluster = ["--config", str(EXAMPLES / "cpu.yaml"), *checkpoint]
     outputs = ["--output", "new/clip.mp4", "--tensors", "new/clip.safetensors"]
     process = start("generate", *cluster, *INPUTS, *SHORT, *outputs, folder=tmp_path)
-    started: set[psutil.Process] = set()
-    deadline_s = time.monotonic() + START_PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline_s:
-        started |= set(psutil.Process(process.pid).children(recursive=True))
-        time.sleep(0.5)
+    started = processes_of(process)
     code, output = finish(process, PATIENCE_S)
     assert code == ExitCode.DONE, output
     assert output.splitlines()[-1] == "new/clip.mp4"
     stages = ("text_encoder", "image_encoder", "vae_encoder", "denoiser", "vae_decoder")
     assert [stage for stage in stages if f"{stage}: finished in" not in output] == []
     assert started
-    assert all_gone(list(started))
+    assert all_gone(started)
 
     tensors = load_file(tmp_path / "new/clip.safetensors")
     frames, latents = tensors["frames"], tensors["latents"]
@@ -45,6 +43,28 @@ def test_generate_on_a_cluster_of_its_own(
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert (stream.average_rate, stream.frames) == (16, 9)
+
+
+@pytest.mark.timeout(300)
+def test_weights_that_do_not_fit_end_the_start(
+    synthetic_checkpoint: CheckpointPaths, tmp_path: Path
+) -> None:
+    root = tmp_path / "checkpoint"
+    shutil.copytree(synthetic_checkpoint.root, root)
+    file = root / "low_noise_model/diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["blocks.1.norm3.bias"]
+    save_file(tensors, file)
+    cluster = ["--config", str(EXAMPLES / "cpu.yaml"), "--checkpoint", str(root)]
+    outputs = ["--output", "clip.mp4"]
+    process = start("generate", *cluster, *INPUTS, *SHORT, *outputs, folder=tmp_path)
+    started = processes_of(process)
+    code, output = finish(process, PATIENCE_S)
+    assert code == ExitCode.BAD_INPUT
+    assert output.splitlines()[-1] == "  - missing: blocks.1.norm3.bias"
+    assert "raylet" not in output  # what Ray says of its end
+    assert started
+    assert all_gone(started)
 
 
 @pytest.mark.timeout(900)
@@ -73,3 +93,13 @@ def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -
     published_bytes = ((video + 1) / 2 * 255).astype(np.uint8)
     difference = np.abs(ours["frames"].astype(np.float32) - published_bytes)
     assert difference.mean() * 2 / 255 <= 2e-3
+
+
+def processes_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All that it starts, once it has ended."""
+    started: set[psutil.Process] = set()
+    deadline_s = time.monotonic() + START_PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        started |= set(psutil.Process(process.pid).children(recursive=True))
+        time.sleep(0.5)
+    return list(started)

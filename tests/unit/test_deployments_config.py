@@ -1,5 +1,7 @@
 """The configuration file: presets, overrides, refusals."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,20 @@ def test_ulysses_degree_must_divide_the_heads(synthetic_checkpoint: CheckpointPa
 def test_incomplete_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="high_noise_model"):
         build_pipeline(PipelineConfig(checkpoint=tmp_path))
+
+
+def test_an_application_is_bound_without_torch(synthetic_checkpoint: CheckpointPaths) -> None:
+    """Its import takes seconds, which whoever deploys would wait for."""
+    program = f"""
+import sys
+from deployments.app import bind_pipeline, build_gateway
+from deployments.gateway_config import GatewayConfig
+from deployments.pipeline_config import PipelineConfig
+bind_pipeline(PipelineConfig(checkpoint={str(synthetic_checkpoint.root)!r}))
+build_gateway(GatewayConfig())
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_database_url_comes_from_a_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from deployments.pipeline_config import PipelineConfig
 from model.nano.export import MOST_BYTES
 from model.nano.sizes import NANO
 from model.nano.trials import WRONG
+from model.verify import verify_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHECKPOINT = EXAMPLES / "nano"
@@ -16,6 +17,7 @@ CHECKPOINT = EXAMPLES / "nano"
 
 def test_it_is_whole_and_of_the_size_that_is_trained() -> None:
     paths, dit = check_checkpoint(PipelineConfig(checkpoint=CHECKPOINT))
+    verify_weights(paths)
     assert dit == NANO.dit
     assert paths.image_encoder is not None
 

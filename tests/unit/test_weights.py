@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deployments.app import check_checkpoint
+from deployments.app import build_pipeline, check_checkpoint
 from deployments.pipeline_config import PipelineConfig
 from model.checkpoint.layout import CheckpointPaths
 from model.checkpoint.manifest import MANIFEST, ManifestCheck, check_manifest, sha256_of
@@ -62,7 +62,7 @@ def test_a_checkpoint_with_such_a_part_is_refused_before_the_start(
     for number, path in enumerate(pickles):
         torch.save({"weight": Attack(tmp_path / f"owned{number}")}, path)
     with pytest.raises(CheckpointError, match="plain tensors"):
-        check_checkpoint(PipelineConfig(checkpoint=folder))
+        build_pipeline(PipelineConfig(checkpoint=folder))
     assert list(tmp_path.glob("owned*")) == []
 
 
