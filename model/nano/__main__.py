@@ -16,6 +16,7 @@ What was cut off goes on: `data` and `encode` keep finished shards, `vae` and `d
 import argparse
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from model.types import VideoShape
 
 _TOY_SHAPE = VideoShape(num_frames=9, height=32, width=48)
 _GUIDANCE = 1.5
+_MOST_WORKERS = 15  # on a GPU of 141 GB; each takes some of its memory
 _FILES = {
     "data": ("data",),
     "vae": ("data", "out"),
@@ -186,8 +188,9 @@ def _keeping(arguments: argparse.Namespace) -> Keeping:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
-    """Several where there is a GPU, which one process cannot keep busy."""
-    workers: int = arguments.workers or (4 if arguments.device.type == "cuda" else 1)
+    """As many as there are CPUs for where there is a GPU, which one process cannot keep busy."""
+    on_gpu = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))
+    workers: int = arguments.workers or (on_gpu if arguments.device.type == "cuda" else 1)
     return workers
 
 
