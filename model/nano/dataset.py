@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.checkpoint.synthetic_tokenizer import train_tokenizer, write_tokenizer
+from model.errors import ConfigurationError
 from model.nano.clips import SHAPE, VALIDATION_FROM, draw_clip, to_bytes
 from model.nano.processes import map_in_processes
 from model.nano.tokens import NEGATIVE_PROMPT
@@ -78,7 +79,7 @@ def write_shards(
 ) -> None:
     """Makes the shards that are missing, and notes how long it took."""
     assert num_clips <= VALIDATION_FROM, "those seeds are not for training"
-    numbers = range(-(-num_clips // CLIPS_PER_SHARD))
+    numbers = _shard_numbers(num_clips)
     missing = [number for number in numbers if not shard_path(folder, number).exists()]
     before_s = read_facts(folder).get("seconds", 0.0)
     start_s = time.perf_counter()
@@ -101,6 +102,10 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.safetensors"
 
 
+def _shard_numbers(num_clips: int) -> range:
+    return range(-(-num_clips // CLIPS_PER_SHARD))
+
+
 def shard_seeds(number: int, num_clips: int) -> range:
     """Seeds of a shard's clips."""
     start = number * CLIPS_PER_SHARD
@@ -115,8 +120,18 @@ def save_shard(path: Path, tensors: dict[str, Tensor], captions: list[str]) -> N
 
 
 def read_shards(folder: Path) -> Iterator[tuple[dict[str, Tensor], list[str]]]:
-    """Tensors and captions of a folder, shard by shard."""
-    for path in sorted(folder.glob("*.safetensors")):
+    """Tensors and captions of a folder, shard by shard.
+
+    Raises:
+        ConfigurationError: The command that makes the shards was cut off.
+    """
+    paths = [shard_path(folder, number) for number in _shard_numbers(read_facts(folder)["clips"])]
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise ConfigurationError(
+            f"{folder} lacks {len(missing)} of {len(paths)} shards, {missing[0]} first; "
+            "run the command that made the others once more"
+        )
+    for path in paths:
         with safe_open(path, framework="pt") as file:
             captions = json.loads(file.metadata()[_CAPTIONS])
             yield {name: file.get_tensor(name) for name in file.keys()}, captions  # noqa: SIM118

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from model.camera import relative_poses
+from model.errors import ConfigurationError
 from model.nano.autoencoder import VAE
 from model.nano.card import figures_table
+from model.nano.dataset import read_shards, save_shard, shard_path
 from model.nano.encoded import told_motions
 from model.nano.evaluate import Amount, evaluate, verdicts
 from model.nano.muon import Muon
@@ -252,3 +254,14 @@ def test_a_vae_begins_without_a_past_and_can_learn_one() -> None:
             nn.init.normal_(layer.weight, std=0.1)
     late = [vae.encode(pixels)[:, :, -2:] for pixels in (one, other)]
     assert not torch.allclose(*late, atol=1e-3)
+
+
+def test_nobody_trains_on_a_part_of_the_clips(tmp_path: Path) -> None:
+    (tmp_path / "facts.json").write_text('{"clips": 250}')
+    for number in (0, 2):
+        save_shard(shard_path(tmp_path, number), {"latents": torch.zeros(1)}, ["a hill"])
+    with pytest.raises(ConfigurationError, match=r"lacks 1 of 3 shards, 00001\.safetensors first"):
+        next(read_shards(tmp_path))
+    save_shard(shard_path(tmp_path, 1), {"latents": torch.zeros(1)}, ["a tree"])
+    captions = [text for _, texts in read_shards(tmp_path) for text in texts]
+    assert captions == ["a hill", "a tree", "a hill"]
