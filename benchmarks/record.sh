@@ -24,6 +24,10 @@ STEPS=${STEPS:-70}
 COMMIT=${COMMIT:-$(git describe --always --dirty --abbrev=12)}
 [ -n "$COMMIT" ] || { echo "say which commit this is: COMMIT=…" >&2; exit 2; }
 export COMMIT PYTHONUNBUFFERED=1
+# Installed packages come with bytecode. Of what was only unpacked on a host, or where none is to be
+# written, every process compiles its own, and a start of the service is imports for the most part.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=${PYTHONPYCACHEPREFIX:-$WORK/bytecode}
 read -r found gib <<<"$("$PYTHON" -c 'import torch
 n = torch.cuda.device_count()
 print(n, torch.cuda.get_device_properties(0).total_memory >> 30 if n else 0)')"
