@@ -25,7 +25,7 @@ from deployments.listeners import free_port, own_url
 from deployments.names import GATEWAY, PIPELINE
 from deployments.serve_config import serve_config, serve_logging
 from model.checkpoint.layout import locate_checkpoint
-from model.errors import LingBotError
+from model.errors import CheckpointError, LingBotError
 
 _POLL_S = 0.2
 _DRAIN_GRACE_S = 10.0
@@ -129,8 +129,11 @@ def start_local(
             )
         url = own_url(host, port)
         wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
+    except CheckpointError:
+        ray.shutdown()  # no stage is ready: Serve has nothing to finish, and its shutdown is noisy
+        raise
     except BaseException:
-        _abandon(front)
+        _stop_all(front)
         raise
     return LocalServer(url, logs_dir, front)
 
@@ -290,10 +293,3 @@ def _stop_all(front: Front | None) -> None:
     if ray.is_initialized():
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
-
-
-def _abandon(front: Front | None) -> None:
-    """Ends what has begun: with nothing accepted yet, Serve has nothing to finish."""
-    if front is not None:
-        front.stop()
-    ray.shutdown()

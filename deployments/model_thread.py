@@ -1,7 +1,7 @@
 """How a stage runs its model without stopping its replica from answering.
 
 Stages import torch and their model where a replica begins, not with their module: who deploys them
-needs neither, and on some hosts the two take twenty seconds.
+needs neither, and their import takes longer than Serve to start.
 """
 
 import asyncio

@@ -123,9 +123,12 @@ def read_shards(folder: Path) -> Iterator[tuple[dict[str, Tensor], list[str]]]:
     """Tensors and captions of a folder, shard by shard.
 
     Raises:
-        ConfigurationError: The command that makes the shards was cut off.
+        ConfigurationError: There are none, or the command that makes them was cut off.
     """
-    paths = [shard_path(folder, number) for number in _shard_numbers(read_facts(folder)["clips"])]
+    num_clips = read_facts(folder).get("clips", 0)
+    paths = [shard_path(folder, number) for number in _shard_numbers(num_clips)]
+    if not paths:
+        raise ConfigurationError(f"{folder} holds no clips; `data` and `encode` make them")
     if missing := [path.name for path in paths if not path.exists()]:
         raise ConfigurationError(
             f"{folder} lacks {len(missing)} of {len(paths)} shards, {missing[0]} first; "

@@ -257,6 +257,8 @@ def test_a_vae_begins_without_a_past_and_can_learn_one() -> None:
 
 
 def test_nobody_trains_on_a_part_of_the_clips(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds no clips"):
+        next(read_shards(tmp_path))
     (tmp_path / "facts.json").write_text('{"clips": 250}')
     for number in (0, 2):
         save_shard(shard_path(tmp_path, number), {"latents": torch.zeros(1)}, ["a hill"])
