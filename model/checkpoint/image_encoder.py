@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from model.checkpoint.layout import CheckpointPaths, Layout, read_json
+from model.checkpoint.shards import Shapes
 from model.checkpoint.tensors import (
     ByteRange,
     FileTensors,
@@ -116,7 +117,7 @@ class SplitSource:
                     shapes[_part_key(key, letter)] = (shape[0] // 3, *shape[1:])
             else:
                 shapes[key] = _unbatched(key, shape)
-        self.shapes: Mapping[str, tuple[int, ...]] = shapes
+        self.shapes: Shapes = shapes
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Tensor:
         rows = self.shapes[key][0] if self.shapes[key] else 0

@@ -1,10 +1,11 @@
 """Full-size weights without a checkpoint: drawn on the device, the same on every rank."""
 
 import zlib
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from model.checkpoint.shards import Shapes
 
 
 class RandomSource:
@@ -13,7 +14,7 @@ class RandomSource:
     name = "random weights"
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
-        self.shapes: Mapping[str, tuple[int, ...]] = {
+        self.shapes: Shapes = {
             key: tuple(value.shape) for key, value in module.state_dict().items()
         }
         self._device = device

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from model.attention import sdpa
 from model.checkpoint.image_encoder import published_vision_key
 from model.checkpoint.layout import INDEX_SUFFIX
 from model.checkpoint.load import same_key
+from model.checkpoint.shards import Shapes
 from model.checkpoint.synthetic_tokenizer import write_tokenizer
 from model.checkpoint.text_encoder import published_text_encoder_key
 from model.checkpoint.vae import VAEConfig, published_vae_key
@@ -33,8 +34,6 @@ from model.config import DiTConfig, expert_json
 from model.dit import DiT
 from model.errors import CheckpointError
 from model.parallel.sequence import NoSequenceParallel
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 _README = "Random weights for trying out and testing the server. Its videos show noise.\n"
 _STEM = "diffusion_pytorch_model"

@@ -36,7 +36,7 @@ from model.types import VideoShape
 
 _TOY_SHAPE = VideoShape(num_frames=9, height=32, width=48)
 _GUIDANCE = 1.5
-_MOST_WORKERS = 15  # on a GPU of 141 GB; each takes some of its memory
+_WORKER_BYTES = 8 * 2**30  # of a GPU, for each process that renders
 _FILES = {
     "data": ("data",),
     "vae": ("data", "out"),
@@ -188,10 +188,12 @@ def _keeping(arguments: argparse.Namespace) -> Keeping:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
-    """As many as there are CPUs for where there is a GPU, which one process cannot keep busy."""
-    on_gpu = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))
-    workers: int = arguments.workers or (on_gpu if arguments.device.type == "cuda" else 1)
-    return workers
+    """Several where there is a GPU: one cannot keep it busy, and its memory must hold them."""
+    workers: int | None = arguments.workers
+    if workers is None and arguments.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(arguments.device).total_memory
+        workers = min((os.cpu_count() or 1) - 1, memory // _WORKER_BYTES)
+    return max(1, workers or 1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,19 +1,24 @@
 """`lingbot-serve generate` on a cluster of its own."""
 
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import av
 import numpy as np
-import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from lingbot_serve.exit_codes import ExitCode
 from model.checkpoint.layout import CheckpointPaths
-from tests.support.command_line import EXAMPLES, INPUTS, SHORT, all_gone, finish, start
+from tests.support.command_line import (
+    EXAMPLES,
+    INPUTS,
+    SHORT,
+    all_gone,
+    finish,
+    processes_of,
+    start,
+)
 from tests.support.server import PATIENCE_S, START_PATIENCE_S
 
 
@@ -25,7 +30,7 @@ def test_generate_on_a_cluster_of_its_own(
     cluster = ["--config", str(EXAMPLES / "cpu.yaml"), *checkpoint]
     outputs = ["--output", "new/clip.mp4", "--tensors", "new/clip.safetensors"]
     process = start("generate", *cluster, *INPUTS, *SHORT, *outputs, folder=tmp_path)
-    started = processes_of(process)
+    started = processes_of(process, START_PATIENCE_S)
     code, output = finish(process, PATIENCE_S)
     assert code == ExitCode.DONE, output
     assert output.splitlines()[-1] == "new/clip.mp4"
@@ -58,7 +63,7 @@ def test_weights_that_do_not_fit_end_the_start(
     cluster = ["--config", str(EXAMPLES / "cpu.yaml"), "--checkpoint", str(root)]
     outputs = ["--output", "clip.mp4"]
     process = start("generate", *cluster, *INPUTS, *SHORT, *outputs, folder=tmp_path)
-    started = processes_of(process)
+    started = processes_of(process, START_PATIENCE_S)
     code, output = finish(process, PATIENCE_S)
     assert code == ExitCode.BAD_INPUT
     assert output.splitlines()[-1] == "  - missing: blocks.1.norm3.bias"
@@ -93,13 +98,3 @@ def test_generate_agrees_with_the_published_code(golden: Path, tmp_path: Path) -
     published_bytes = ((video + 1) / 2 * 255).astype(np.uint8)
     difference = np.abs(ours["frames"].astype(np.float32) - published_bytes)
     assert difference.mean() * 2 / 255 <= 2e-3
-
-
-def processes_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """All that it starts, once it has ended."""
-    started: set[psutil.Process] = set()
-    deadline_s = time.monotonic() + START_PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline_s:
-        started |= set(psutil.Process(process.pid).children(recursive=True))
-        time.sleep(0.5)
-    return list(started)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[int, str]:
         process.kill()
         raise
     return process.returncode, output
+
+
+def processes_of(process: subprocess.Popen[str], timeout_s: float) -> list[psutil.Process]:
+    """All that a command has started by its end."""
+    started: set[psutil.Process] = set()
+    deadline_s = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline_s:
+        started |= set(psutil.Process(process.pid).children(recursive=True))
+        time.sleep(0.5)
+    return list(started)
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
