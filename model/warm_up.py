@@ -1,5 +1,7 @@
 """The first clips of a process: of nothing, so that whatever fails does so before a request."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -17,24 +19,23 @@ from model.types import (
 )
 
 # Large enough that the compiler's choices suit a real clip, a third of a second of work.
-_GPU_SHAPES = (VideoShape(17, 480, 832), VideoShape(17, 448, 832))
-_CPU_SHAPES = (VideoShape(5, 64, 64), VideoShape(5, 64, 80))
+_GPU_SHAPE = VideoShape(17, 480, 832)
+_CPU_SHAPE = VideoShape(5, 64, 64)
 
 
 def warm_up(denoiser: Denoiser, *, device: torch.device, compiled: bool) -> None:
-    """Denoises short clips with both experts, one step each, at two sizes if compiled.
-
-    PyTorch takes the first size for the only one there is, and compiles for any with the second:
-    after these two no request waits for a compiler.
+    """Denoises short clips with both experts, after which no request waits for a compiler.
 
     Args:
         denoiser: Loaded; all ranks of a gang call this together.
         device: Where it is.
-        compiled: Whether its blocks run through torch.compile.
+        compiled: Whether its blocks run through torch.compile; without a camera they take another
+            way, which is compiled apart.
     """
-    shapes = _GPU_SHAPES if device.type == "cuda" else _CPU_SHAPES
-    for shape in shapes if compiled else shapes[:1]:
-        for _ in denoiser.denoise(empty_clip(denoiser.experts.high_noise.config, shape)):
+    shape = _GPU_SHAPE if device.type == "cuda" else _CPU_SHAPE
+    clip = empty_clip(denoiser.experts.high_noise.config, shape)
+    for each in (clip, replace(clip, camera=None)) if compiled else (clip,):
+        for _ in denoiser.denoise(each):
             pass
 
 
