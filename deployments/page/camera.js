@@ -5,8 +5,8 @@ export const FPS = 16;
 export const INTRINSICS = [500, 500, 416, 240];
 // As a person walks and looks around, no faster than examples/nano was trained on; the presets below stay
 // within that too.
-const WALK_M_PER_S = 1.4;
-const TURN_PER_S = (8 * Math.PI) / 180;
+const WALK_M_PER_S = 1.0;
+const TURN_PER_S = (6 * Math.PI) / 180;
 const TILT_PER_S = (7 * Math.PI) / 180;
 const LOWEST_M = 1.2; // below where the camera starts; the ground is at 1.6
 

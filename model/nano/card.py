@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from model.nano.noise import LEAST
-from model.nano.paths import FASTEST_TILT_DEG_PER_S, FASTEST_TURN_DEG_PER_S, WALKING_M_PER_S
+from model.nano.paths import (
+    FASTEST_TILT_DEG_PER_S,
+    FASTEST_TURN_DEG_PER_S,
+    HURRIED_SHARE,
+    WALKING_M_PER_S,
+)
 
 _FACTS = "training.json"
 _WRONG = ("mirrored_yaw", "no_motion", "other_path")
@@ -37,7 +42,7 @@ says.
 * Other sizes than 160x96 were not trained, nor more than 19 steps: noise below a level of {least}
   was never seen.
 * Turns and orbits were trained up to {turn:g} degrees per second, looking up and down up to
-  {tilt:g}, walks at {walk:g} metres per second; half of the paths twice as fast.
+  {tilt:g}, walks at {walk:g} metres per second; {hurried:.0%} of the paths twice as fast.
 * Nothing stands beside what the first frame shows: only ground, hills and sky come into view.
 * Captions were trained in plain English of the kind that `model/nano/captions.py` writes.
 * Where the camera comes to see what the first frame does not show, the result is a guess.
@@ -142,6 +147,7 @@ def _card(facts: Mapping[str, Any], figures: str) -> str:
         "turn": FASTEST_TURN_DEG_PER_S,
         "tilt": FASTEST_TILT_DEG_PER_S,
         "walk": WALKING_M_PER_S,
+        "hurried": HURRIED_SHARE,
     }
     clips = facts["clips"]["clips"]
     return _TEXT.format(clips=clips, figures=figures, **trained, **minutes, **hardware, **steps)

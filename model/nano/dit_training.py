@@ -53,6 +53,8 @@ class DiTTraining:
         drop_text: Share of clips that are shown with the negative prompt.
         slowed: Share of clips that run at half their rate, throughout or for a part, as slow ones
             of up to twice the length.
+        hurried_slowed: Likewise, of those that hurry: at half their rate they are what a clip of
+            twice the length is, and otherwise what no server tells.
         sparse_every: Steps of which one shows half of the frames only.
         no_camera_every: Steps of which one is without a camera, as requests may be.
         compiled: Run the experts' blocks through torch.compile, and batches as CUDA graphs.
@@ -60,14 +62,15 @@ class DiTTraining:
         seed: Of weights, batches and noise.
     """
 
-    steps: int = 14_000
+    steps: int = 18_000
     batch: int = 64
     learning_rate: float = 2e-3
     matrix_rate: float = 8e-3
     camera_share: float = 0.2
     parted_after: float = 0.2
     drop_text: float = 0.12
-    slowed: float = 0.75
+    slowed: float = 0.4
+    hurried_slowed: float = 0.9
     sparse_every: int = 3
     no_camera_every: int = 20
     compiled: bool = False
@@ -196,8 +199,9 @@ class _Errors(nn.Module):
     def _draw_timing(self, chosen: Tensor) -> Timing:
         whole = self._clips.shape.latent_frames
         kept = (whole + 1) // 2 if self._kind is Kind.SPARSE else whole
-        slowed = self._training.slowed
-        return draw_timing(len(chosen), whole, kept, slowed=slowed, device=chosen.device)
+        hurried, training = self._clips.hurried[chosen], self._training
+        slowed = torch.where(hurried, training.hurried_slowed, training.slowed)
+        return draw_timing(slowed, whole, kept)
 
     def _rays(self, chosen: Tensor, timing: Timing) -> Tensor | None:
         if self._kind is Kind.NO_CAMERA:

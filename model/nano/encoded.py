@@ -48,6 +48,7 @@ class EncodedClips:
         motions: Since the latent frame before, as the model is told; 1 is a step of whoever walks
             without hurry: [n, f, 4, 4].
         half_motions: In the second half of that time, likewise.
+        hurried: Whether any of the path is faster than who does not hurry is [n].
         images: First frames as the CLIP tower takes them, bfloat16 [n, 3, S, S].
         tokens: Of the captions, 0 after the end [n, T].
         lengths: Tokens of each caption [n].
@@ -58,6 +59,7 @@ class EncodedClips:
     first_frames: Tensor
     motions: Tensor
     half_motions: Tensor
+    hurried: Tensor
     images: Tensor
     tokens: Tensor
     lengths: Tensor
@@ -129,6 +131,7 @@ def load_encoded(folder: Path, size: NanoSize, *, device: torch.device) -> Encod
         first_frames=whole["first_frames"],
         motions=whole["motions"],
         half_motions=whole["half_motions"],
+        hurried=whole["hurried"],
         images=whole["seen"],
         tokens=tokens.to(device),
         lengths=lengths.to(device),
@@ -185,6 +188,7 @@ def encode_batch(vae_file: Path, size: NanoSize, clips: list[Clip]) -> dict[str,
         "first_frames": normal[1],
         "motions": torch.stack(motions),
         "half_motions": torch.stack(by_half)[:, ::2],
+        "hurried": torch.tensor([clip.motion.is_hurried for clip in clips]),
         "images": bytes_BNHW3[:, 0],
     }
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from model.types import FPS, CameraPath
 
 EYE_HEIGHT_M = 1.6
-WALKING_M_PER_S = 1.4
+WALKING_M_PER_S = 1.0  # a stroll
 # Of who does not hurry; what the first frame shows is then still in view after four seconds.
-FASTEST_TURN_DEG_PER_S = 8.0
-FASTEST_TILT_DEG_PER_S = 7.0
+FASTEST_TURN_DEG_PER_S = 6.0
+FASTEST_TILT_DEG_PER_S = 5.0
 FOCAL_LENGTH = 500.0  # pixels of an 832x480 image
 INTRINSICS = (FOCAL_LENGTH, FOCAL_LENGTH, 416.0, 240.0)
 
@@ -52,7 +52,7 @@ _FREQUENCIES = {
     Move.MIXTURE: 35,
 }
 _UNSTEADY = 0.25  # share of paths that are eased or have two parts
-_HURRIED = 0.5  # share of paths on which all goes twice as fast
+HURRIED_SHARE = 0.7  # of paths, on which all goes twice as fast
 _EASE_S = 1.0
 _FIRST_PART_S = 1.0
 
@@ -95,6 +95,16 @@ class Motion:
         return Motion(right, down, forward, yaw, pitch, self.eased, then)
 
     @property
+    def is_hurried(self) -> bool:
+        """Whether any of it is faster than who does not hurry is."""
+        own = (
+            math.hypot(self.right, self.down, self.forward) > 1.01
+            or abs(self.yaw) > FASTEST_TURN_DEG_PER_S
+            or abs(self.pitch) > FASTEST_TILT_DEG_PER_S
+        )
+        return own or (self.then is not None and self.then.is_hurried)
+
+    @property
     def mirrored(self) -> "Motion":
         """The same walk, turning to the other side."""
         then = None if self.then is None else self.then.mirrored
@@ -121,22 +131,22 @@ def draw_motion(random: Random, move: Move | None = None) -> Motion:
 def _any_motion(random: Random) -> Motion:
     move = random.choices(list(_FREQUENCIES), list(_FREQUENCIES.values()))[0]
     motion = _steady(random, move)
-    return motion.hurried if random.random() < _HURRIED else motion
+    return motion.hurried if random.random() < HURRIED_SHARE else motion
 
 
 def _steady(random: Random, move: Move) -> Motion:
     """A move at the same rates all along."""
     side = random.choice((-1.0, 1.0))
-    turn = side * random.uniform(4, FASTEST_TURN_DEG_PER_S)
+    turn = side * random.uniform(3, FASTEST_TURN_DEG_PER_S)
     simple = {
         Move.FORWARD: Motion(forward=1),
         Move.BACK: Motion(forward=-1),
         Move.STRAFE: Motion(right=side),
         Move.RISE: Motion(down=-1),
         Move.YAW: Motion(yaw=turn),
-        Move.PITCH: Motion(pitch=side * random.uniform(3, FASTEST_TILT_DEG_PER_S)),
+        Move.PITCH: Motion(pitch=side * random.uniform(2, FASTEST_TILT_DEG_PER_S)),
         # Walking sideways around what is ahead.
-        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(4.5, FASTEST_TURN_DEG_PER_S)),
+        Move.ORBIT: Motion(right=-side, yaw=side * random.uniform(3.5, FASTEST_TURN_DEG_PER_S)),
         Move.STILL: Motion(),
     }
     return simple[move] if move in simple else _mixture(random, turn)
@@ -145,7 +155,7 @@ def _steady(random: Random, move: Move) -> Motion:
 def _mixture(random: Random, turn: float) -> Motion:
     """Walking somewhere while turning, at times backwards, at times looking up or down."""
     heading = math.radians(random.uniform(-60, 60) + random.choice((0, 0, 0, 0, 180)))
-    pitch = random.choice((0, 0, random.uniform(-4, 4)))
+    pitch = random.choice((0, 0, random.uniform(-3, 3)))
     return Motion(math.sin(heading), 0.0, math.cos(heading), turn, pitch)
 
 

@@ -51,22 +51,19 @@ class Timing:
         return torch.where(self.slow[..., None, None], half, whole)
 
 
-def draw_timing(
-    count: int, num_frames: int, kept: int, *, slowed: float, device: torch.device
-) -> Timing:
+def draw_timing(slowed_B: Tensor, num_frames: int, kept: int) -> Timing:
     """Draws when the frames of several clips are.
 
     Args:
-        count: Clips.
+        slowed_B: Of each clip, how likely it runs at half its rate: two thirds of those that do
+            throughout, the others up to a frame or from one on.
         num_frames: Of each.
         kept: How many are chosen; the first always is.
-        slowed: Share of clips that run at half their rate: two thirds of these throughout, the
-            others up to a frame or from one on.
-        device: Where it is wanted.
     """
+    count, device = len(slowed_B), slowed_B.device
     number = torch.arange(num_frames, device=device)
     cut = torch.randint(num_frames, (count, 1), device=device)
-    is_slowed = torch.rand(count, 1, device=device) < slowed
+    is_slowed = torch.rand(count, 1, device=device) < slowed_B[:, None]
     throughout = torch.rand(count, 1, device=device) < _THROUGHOUT
     first_part = torch.rand(count, 1, device=device) < 0.5
     slow = is_slowed & (throughout | ((number <= cut) == first_part))

@@ -187,10 +187,10 @@ def test_the_other_path_of_a_trial_looks_elsewhere_in_the_end() -> None:
 
 
 def test_frames_are_where_they_are_unless_a_part_of_the_clip_is_slow() -> None:
-    plain = draw_timing(20, 5, 5, slowed=0.0, device=CPU)
+    plain = draw_timing(torch.zeros(20), 5, 5)
     assert plain.chosen.tolist() == plain.places.tolist() == [list(range(5))] * 20
     assert not plain.slow.any()
-    slowed = draw_timing(300, 5, 5, slowed=1.0, device=CPU)
+    slowed = draw_timing(torch.ones(300), 5, 5)
     gaps = slowed.places.diff(dim=1)
     assert torch.equal(gaps == 2, slowed.slow[:, 1:])
     assert gaps.min() == 1
@@ -200,8 +200,16 @@ def test_frames_are_where_they_are_unless_a_part_of_the_clip_is_slow() -> None:
     assert gaps.eq(2).all(1).float().mean() > 0.4  # throughout; a cut at an end alone gives 0.2
 
 
+def test_each_clip_is_slow_as_often_as_it_should_be() -> None:
+    timing = draw_timing(torch.tensor([0.0, 0.25, 1.0]).repeat(400), 5, 5)
+    often = timing.slow.any(1).view(400, 3).float().mean(0)
+    assert often[0] == 0
+    assert 0.15 < often[1] < 0.35
+    assert often[2] > 0.9  # all but those whose slow part has no frame
+
+
 def test_sparse_clips_keep_the_first_frame_and_the_places_of_the_others() -> None:
-    timing = draw_timing(300, 5, 3, slowed=0.0, device=CPU)
+    timing = draw_timing(torch.zeros(300), 5, 3)
     assert torch.equal(timing.chosen, timing.places)
     assert len({tuple(clip) for clip in timing.chosen.tolist()}) == 6  # pairs of four
     assert timing.chosen[:, 0].eq(0).all()
