@@ -2,7 +2,7 @@
 
 Axes are OpenCV's: x right, y down, z forward; a pose takes the camera's coordinates to the world's,
 and the first one is the identity. The model scales a path by its longest step, so lengths matter
-only against each other. What is left out goes as fast as a person walks and looks around.
+only against each other. What is left out goes at a stroll, which examples/nano was trained on.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from model.types import FPS, CameraPath
 # fx, fy, cx, cy in pixels of an 832x480 image: about 80 degrees wide.
 _INTRINSICS = (500.0, 500.0, 416.0, 240.0)
 _PUBLISHED_FRAMES = 81
-_WALKING_M_PER_S = 1.4
-_PANNING_DEG_PER_S = 10.0
-_ORBITING_DEG_PER_S = 9.0
-_ORBIT_RADIUS_M = 9.0  # where orbiting is walking
+_WALKING_M_PER_S = 1.0
+_PANNING_DEG_PER_S = 6.0
+_ORBITING_DEG_PER_S = 6.0
+_ORBIT_RADIUS_M = 9.5  # where orbiting is walking
 
 _Poses = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def dolly(num_frames: int = _PUBLISHED_FRAMES, *, distance: float | None = None)
 
     Args:
         num_frames: Poses, 4n+1.
-        distance: Metres in all; negative goes back. Left out: at a walk of 1.4 m/s.
+        distance: Metres in all; negative goes back. Left out: at a walk of 1 m/s.
     """
     poses = _still(num_frames)
     poses[:, 2, 3] = _evenly(num_frames, distance, _WALKING_M_PER_S)
@@ -38,7 +38,7 @@ def pan(num_frames: int = _PUBLISHED_FRAMES, *, degrees: float | None = None) ->
 
     Args:
         num_frames: Poses, 4n+1.
-        degrees: How far in all; positive turns to the right. Left out: 10 a second.
+        degrees: How far in all; positive turns to the right. Left out: 6 a second.
     """
     poses = _still(num_frames)
     poses[:, :3, :3] = _yaw(np.radians(_evenly(num_frames, degrees, _PANNING_DEG_PER_S)))
@@ -56,7 +56,7 @@ def orbit(
     Args:
         num_frames: Poses, 4n+1.
         degrees: Of the circle; positive moves the camera to the left, and so turns it right. Left
-            out: 9 a second.
+            out: 6 a second.
         radius: From the first position to the point, metres.
     """
     poses = _still(num_frames)

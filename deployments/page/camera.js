@@ -7,7 +7,7 @@ export const INTRINSICS = [500, 500, 416, 240];
 // within that too.
 const WALK_M_PER_S = 1.0;
 const TURN_PER_S = (6 * Math.PI) / 180;
-const TILT_PER_S = (7 * Math.PI) / 180;
+const TILT_PER_S = (5 * Math.PI) / 180;
 const LOWEST_M = 1.2; // below where the camera starts; the ground is at 1.6
 
 // A camera that is level but for its pitch.

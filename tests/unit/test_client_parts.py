@@ -17,6 +17,7 @@ from lingbot_serve.client.retries import RetryPolicy, retry_after_s
 from lingbot_serve.client.video import Video
 from lingbot_serve.progress import StageLines, progress_view
 from model.geometry import check_camera
+from model.nano.paths import FASTEST_TURN_DEG_PER_S, WALKING_M_PER_S
 from model.types import FPS, CameraPath
 from tests.support.scripted_server import video
 
@@ -94,11 +95,13 @@ def test_dolly_moves_forward_and_pan_turns_right() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [9, 33, 81])
-def test_presets_are_as_fast_as_a_person(num_frames: int) -> None:
+def test_presets_are_as_fast_as_nano_was_trained_on(num_frames: int) -> None:
     rates = [rates_of(preset(num_frames)) for preset in (dolly, pan, orbit)]
     walking_m_per_s, turning_deg_per_s = zip(*rates, strict=True)
-    np.testing.assert_allclose(walking_m_per_s, [1.4, 0, 1.4], atol=0.02)
-    np.testing.assert_allclose(turning_deg_per_s, [0, 10, 9], atol=1e-6)
+    np.testing.assert_allclose(walking_m_per_s, [WALKING_M_PER_S, 0, WALKING_M_PER_S], atol=0.02)
+    np.testing.assert_allclose(
+        turning_deg_per_s, [0, FASTEST_TURN_DEG_PER_S, FASTEST_TURN_DEG_PER_S], atol=1e-6
+    )
 
 
 def rates_of(path: CameraPath) -> tuple[float, float]:
