@@ -11,17 +11,17 @@ from ray.serve import Application
 
 from cluster.denoise_program import DenoiserFactory
 from cluster.placement import replica_bundles
-from deployments.denoise_call import DenoiseTimeouts
 from deployments.denoiser import DenoiserStage
 from deployments.gateway import Gateway
 from deployments.gateway_config import GatewayConfig
 from deployments.image_encoder import ImageEncoderStage
 from deployments.messages import Stage
 from deployments.names import GATEWAY, PIPELINE
-from deployments.pipeline import Pipeline, StageTimeouts
+from deployments.pipeline import Pipeline
 from deployments.pipeline_config import PipelineConfig, StageConfig
 from deployments.record import origin_of
 from deployments.text_encoder import TextEncoderStage
+from deployments.timeouts import DenoiseTimeouts, StageTimeouts
 from deployments.vae_decoder import VAEDecoderStage
 from deployments.vae_encoder import VAEEncoderStage
 from model.checkpoint.fingerprint import fingerprint

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from ray.exceptions import RayTaskError
 
@@ -14,6 +13,7 @@ from deployments.calls import Handle, blame, root_cause, stream
 from deployments.deadlines import paced
 from deployments.errors import StageDiedError, StageTimeoutError
 from deployments.messages import Stage
+from deployments.timeouts import DenoiseTimeouts
 from model.types import Latents, SamplerState, Step
 
 logger = get_logger(__name__)
@@ -21,25 +21,6 @@ logger = get_logger(__name__)
 # How soon a clip that a gang could not take asks again.
 _ASK_AGAIN_S = 1.0
 _STAGE = Stage.DENOISER.value
-
-
-@dataclass(frozen=True, slots=True)
-class DenoiseTimeouts:
-    """How long a clip may wait at the gangs.
-
-    Args:
-        queue_s: For a gang that takes it.
-        first_step_s: For the first step there; the gang's owner has a shorter bound of its own.
-        step_s: For each further step, and the latents; likewise.
-    """
-
-    queue_s: float = 4 * 3600.0
-    first_step_s: float = 330.0
-    step_s: float = 150.0
-
-    def after(self, num_items: int) -> float:
-        """How long the next item may take: the first says that a gang has begun."""
-        return (self.queue_s, self.first_step_s)[num_items] if num_items < 2 else self.step_s
 
 
 async def denoise(

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
@@ -16,12 +15,12 @@ from structlog.contextvars import bind_contextvars
 from autoscaling.followers import FollowerSettings
 from autoscaling.policy import GangSettings
 from autoscaling.work import ClipWork, Ledger, StepTimes
-from cluster.logs import LogConfig, get_logger
-from cluster.metrics import count, observe
+from cluster.logs import LogConfig
 from deployments.attempts import Attempts
-from deployments.calls import Answer, Handle, ask, blame, stream
-from deployments.deadlines import paced, within
-from deployments.denoise_call import DenoiseTimeouts, denoise
+from deployments.calls import Handle, ask, blame, stream
+from deployments.deadlines import paced
+from deployments.denoise_call import denoise
+from deployments.encode_call import Encoders, Encodings, finish
 from deployments.logs import configure_replica_logging
 from deployments.messages import (
     ClipSettings,
@@ -35,79 +34,16 @@ from deployments.messages import (
 from deployments.names import PIPELINE
 from deployments.orphans import this_actor
 from deployments.record import Origin, record_of
+from deployments.stage_clock import StageClock
 from deployments.startup import announce
+from deployments.timeouts import StageTimeouts
 from deployments.transfers import note_latents, note_video
 from model.types import DenoiserFacts, Latents, SamplerState, Step
-from monitoring.stages import STAGE_BUSY_SECONDS, STAGE_SECONDS
-
-logger = get_logger(__name__)
 
 Item = StageEvent | SamplerState | Latents | VideoResult
 
 
-@dataclass(frozen=True, slots=True)
-class StageTimeouts:
-    """How long the stages may take before a clip is taken from them.
-
-    Args:
-        text_encoder_s: For an answer.
-        image_encoder_s: For an answer.
-        vae_encoder_s: For an answer.
-        denoiser: At the gangs.
-        vae_decoder_s: Until the next part of the clip, the wait for its turn included.
-    """
-
-    text_encoder_s: float = 600.0
-    image_encoder_s: float = 600.0
-    vae_encoder_s: float = 600.0
-    denoiser: DenoiseTimeouts = field(default_factory=DenoiseTimeouts)
-    vae_decoder_s: float = 1800.0
-
-    def answer_s(self, encoder: Stage) -> float:
-        """Of one of the encoders."""
-        by_stage = {
-            Stage.TEXT_ENCODER: self.text_encoder_s,
-            Stage.IMAGE_ENCODER: self.image_encoder_s,
-            Stage.VAE_ENCODER: self.vae_encoder_s,
-        }
-        return by_stage[encoder]
-
-
 _TIMEOUTS = StageTimeouts()
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Makes the events of one stage of one request."""
-
-    stage: Stage
-    start_s: float = field(default_factory=time.perf_counter)
-    started_at: float = field(default_factory=time.time)
-
-    def event(self, state: StageState, index: int, total: int) -> StageEvent:
-        seconds = time.perf_counter() - self.start_s
-        if state is StageState.FINISHED:
-            observe(STAGE_SECONDS, seconds, stage=self.stage.value)
-            count(STAGE_BUSY_SECONDS, seconds, stage=self.stage.value)
-            logger.info("stage_finished", stage=self.stage.value, seconds=round(seconds, 3))
-        return StageEvent(self.stage, state, index, total, seconds, self.started_at)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encodings:
-    """Answers of the encoders; they travel on by reference, not through this process."""
-
-    prompt: Answer
-    negative_prompt: Answer
-    first_frame: Answer
-    image: Answer | None
-
-    def by_stage(self) -> dict[Stage, list[Answer]]:
-        stages = {
-            Stage.TEXT_ENCODER: [self.prompt, self.negative_prompt],
-            Stage.VAE_ENCODER: [self.first_frame],
-        }
-        return stages if self.image is None else {**stages, Stage.IMAGE_ENCODER: [self.image]}
 
 
 class Pipeline:
@@ -141,9 +77,7 @@ class Pipeline:
     ) -> None:
         configure_replica_logging(logs, PIPELINE)
         self._origin = origin
-        self._text_encoder = text_encoder
-        self._image_encoder = image_encoder
-        self._vae_encoder = vae_encoder
+        self._encoders = Encoders(text_encoder, image_encoder, vae_encoder)
         self._denoiser = denoiser
         self._vae_decoder = vae_decoder
         self._timeouts = timeouts
@@ -194,7 +128,7 @@ class Pipeline:
 
     async def num_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, as the text encoder counts them."""
-        count: int = await ask(self._text_encoder.num_tokens, prompt)
+        count: int = await ask(self._encoders.text.num_tokens, prompt)
         return count
 
     async def denoiser_facts(self) -> DenoiserFacts:
@@ -260,27 +194,18 @@ class Pipeline:
     async def _make_latents(
         self, request: GenerateRequest, resume: SamplerState | None
     ) -> AsyncGenerator[StageEvent | SamplerState | Latents, None]:
-        encodings = self._encode(request)
-        async with aclosing(_finish(encodings, self._timeouts)) as events:
+        encodings = self._encoders.encode(request)
+        async with aclosing(finish(encodings, self._timeouts)) as events:
             async for event in events:
                 yield event
         async with aclosing(self._denoise(request, encodings, resume)) as items:
             async for item in items:
                 yield item
 
-    def _encode(self, request: GenerateRequest) -> _Encodings:
-        encoder = self._image_encoder
-        return _Encodings(
-            prompt=ask(self._text_encoder.encode, request.prompt),
-            negative_prompt=ask(self._text_encoder.encode, request.negative_prompt),
-            first_frame=ask(self._vae_encoder.encode, request.image, request.shape),
-            image=None if encoder is None else ask(encoder.encode, request.image),
-        )
-
     async def _denoise(
-        self, request: GenerateRequest, encodings: _Encodings, resume: SamplerState | None
+        self, request: GenerateRequest, encodings: Encodings, resume: SamplerState | None
     ) -> AsyncGenerator[StageEvent | SamplerState | Latents, None]:
-        clock = _Clock(Stage.DENOISER)
+        clock = StageClock(Stage.DENOISER)
         total = request.sampler.num_inference_steps
         yield clock.event(StageState.STARTED, 0, total)
         settings = ClipSettings(
@@ -317,7 +242,7 @@ class Pipeline:
     async def _decode(
         self, request: GenerateRequest, latents: Latents
     ) -> AsyncGenerator[Item, None]:
-        clock = _Clock(Stage.VAE_DECODER)
+        clock = StageClock(Stage.VAE_DECODER)
         total = request.shape.latent_frames
         yield clock.event(StageState.STARTED, 0, total)
         sent_s = time.time()
@@ -346,31 +271,3 @@ class Pipeline:
             return {}
         # In a thread: it hashes a picture that may be large.
         return await asyncio.to_thread(record_of, request, self._origin, latents.made_by)
-
-
-async def _finish(
-    encodings: _Encodings, timeouts: StageTimeouts
-) -> AsyncGenerator[StageEvent, None]:
-    """Reports each encoder's start, then its end in the order in which they end."""
-    clocks = {stage: _Clock(stage) for stage in encodings.by_stage()}
-    for clock in clocks.values():
-        yield clock.event(StageState.STARTED, 0, 1)
-    finished = [
-        asyncio.ensure_future(_event_at_end(clocks[stage], answers, timeouts))
-        for stage, answers in encodings.by_stage().items()
-    ]
-    try:
-        for next_event in asyncio.as_completed(finished):
-            yield await next_event
-    finally:
-        for waiting in finished:
-            waiting.cancel()
-
-
-async def _event_at_end(
-    clock: _Clock, answers: list[Answer], timeouts: StageTimeouts
-) -> StageEvent:
-    stage = clock.stage.value
-    with blame(stage):
-        await within(asyncio.gather(*answers), timeouts.answer_s(clock.stage), stage)
-    return clock.event(StageState.FINISHED, 1, 1)

@@ -56,7 +56,7 @@ def test_every_process_names_the_job_and_the_request(server: Server) -> None:
         ("deployments.jobs.intake", "job_accepted"),
         ("deployments.jobs.driver", "job_started"),
         ("deployments.jobs.driver", "job_completed"),
-        ("deployments.pipeline", "stage_finished"),
+        ("deployments.stage_clock", "stage_finished"),
         ("cluster.gang", "gang_job_started"),
         ("cluster.gang", "gang_job_ended"),
         ("cluster.rank", "rank_job_ended"),

@@ -100,7 +100,7 @@ def test_the_log_names_the_trace_in_every_process(traced_job: str) -> None:
     loggers = {event["logger"] for event in found}
     assert loggers >= {
         "deployments.jobs.driver",
-        "deployments.pipeline",
+        "deployments.stage_clock",
         "cluster.gang",
         "cluster.rank",
     }
