@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from cluster.config import GangConfig
 from cluster.errors import (
@@ -26,9 +26,10 @@ from cluster.gang_metrics import GangMetrics
 from cluster.health import GangState, Phase, judge
 from cluster.job import Job, JobRun
 from cluster.logs import LogConfig, get_logger
-from cluster.placement import RankPlace, rank_bundle, rank_bundles
+from cluster.placement import RankPlace
 from cluster.program import ProgramFactory
 from cluster.rank_set import RankSet, gang_id
+from cluster.reservation import reserve
 from model.errors import DenoiseCancelled, LingBotError
 
 logger = get_logger(__name__)
@@ -90,7 +91,7 @@ class Gang:
             ConfigurationError: The placement group does not fit.
         """
         given = placement_group or ray.util.get_current_placement_group()
-        group = given or await _reserve(config)
+        group = given or await reserve(config)
         gang = cls(
             config, factory, group, owns_group=given is None, name=name, logs=logs or LogConfig()
         )
@@ -335,27 +336,6 @@ class Gang:
         if self._owns_group:
             remove_placement_group(self._group)
             self._owns_group = False
-
-
-async def _reserve(config: GangConfig) -> PlacementGroup:
-    """A placement group of the gang's own, ready.
-
-    Raises:
-        GangStartError: The cluster has no room within `start_timeout_s`.
-    """
-    group: PlacementGroup = placement_group(rank_bundles(config), strategy=config.placement)
-    try:
-        await asyncio.wait_for(group.ready(), config.start_timeout_s)
-    except BaseException as error:
-        remove_placement_group(group)
-        if not isinstance(error, asyncio.TimeoutError):
-            raise
-        problem = (
-            f"no room for {rank_bundle(config)} ({config.placement}) "
-            f"within {config.start_timeout_s:g} s"
-        )
-        raise GangStartError(dict.fromkeys(range(config.size), problem)) from None
-    return group
 
 
 def _since(start_s: float) -> float:
