@@ -63,9 +63,10 @@ from deployments.app import build_gateway
 from deployments.config import ServeConfig
 from deployments.gateway_config import GatewayConfig, Limits
 from deployments.jobs.database import open_database
-from deployments.launch import start_ray, wait_until_ready
+from deployments.launch import start_ray
 from deployments.listeners import free_port
 from deployments.names import GATEWAY, PIPELINE
+from deployments.readiness import wait_until_ready
 from deployments.serve_config import serve_config
 from lingbot_serve.jobs.trace import read_jobs
 from tests.support.server import body

@@ -44,9 +44,10 @@ from deployments.jobs.database import open_database
 from deployments.jobs.tables import COMPLETED, FAILED, Job
 from deployments.keys.settings import AuthMode, AuthSettings
 from deployments.keys.store import KeyStore
-from deployments.launch import start_ray, wait_until_ready
+from deployments.launch import start_ray
 from deployments.listeners import free_port
 from deployments.names import GATEWAY
+from deployments.readiness import wait_until_ready
 from deployments.serve_config import serve_config
 from tests.support.server import body
 from tests.support.sleeping import Naps

@@ -19,9 +19,10 @@ from ray import serve
 from benchmarks.report import write_report
 from deployments.app import build_gateway
 from deployments.gateway_config import GatewayConfig, Limits
-from deployments.launch import start_ray, wait_until_ready
+from deployments.launch import start_ray
 from deployments.listeners import free_port
 from deployments.names import GATEWAY, PIPELINE
+from deployments.readiness import wait_until_ready
 from tests.support.server import body
 from tests.support.sleeping import Naps, build_sleeping
 

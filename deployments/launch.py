@@ -6,14 +6,13 @@ torch and transformers, to hold the checkpoint against them; some hosts take as 
 
 import logging
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
 import ray
 from ray import serve
 from ray.serve.context import _get_global_client
@@ -23,16 +22,12 @@ from deployments.config import ServeConfig
 from deployments.front.haproxy import Front
 from deployments.listeners import free_port, own_url
 from deployments.names import GATEWAY, PIPELINE
+from deployments.readiness import StartupError, wait_until_ready
 from deployments.serve_config import serve_config, serve_logging
 from model.checkpoint.layout import locate_checkpoint
-from model.errors import CheckpointError, LingBotError
+from model.errors import CheckpointError
 
-_POLL_S = 0.2
 _DRAIN_GRACE_S = 10.0
-
-
-class StartupError(LingBotError):
-    """The service did not become ready; the message says which part and why."""
 
 
 class LocalServer:
@@ -117,11 +112,12 @@ def start_local(
     front: Front | None = None
     try:
         with ThreadPoolExecutor(max_workers=1) as beside:
-            built = beside.submit(_built, config)
+            prepared = beside.submit(_prepared, config)
             verified = beside.submit(_verify, config)
             logs_dir = start_ray(num_cpus=config.logical_cpus)
             _start_serve(config, inner_host, inner_port)
-            _deploy(config, built.result())
+            deploy_both = prepared.result()
+            deploy_both()
             verified.result()
         if has_front:
             front = Front(
@@ -180,10 +176,10 @@ def deploy(config: ServeConfig, *, host: str, port: int) -> str:
     Returns:
         Address of the gateway.
     """
-    applications = _built(config)
+    deploy_both = _prepared(config)
     _verify(config)
     _start_serve(config, host, port)
-    _deploy(config, applications)
+    deploy_both()
     return own_url(host, port)
 
 
@@ -209,82 +205,26 @@ def _start_serve(config: ServeConfig, host: str, port: int) -> None:
     serve.start(http_options={"host": host, "port": port}, logging_config=logs)
 
 
-def _built(config: ServeConfig) -> list[serve.RunTarget]:
-    """Both applications; where a policy scales, Serve builds them."""
+def _prepared(config: ServeConfig) -> Callable[[], object]:
+    """What deploys both applications: they are bound here, but where a policy scales, by Serve."""
     from deployments.app import bind_pipeline, build_gateway, check_checkpoint
 
     if config.pipeline.denoiser.scaling is not None:
         check_checkpoint(config.pipeline)
-        return []
+        return partial(deploy_file, config)
     logs = serve_logging(config.logging)
     gateway, pipeline = build_gateway(config.gateway), bind_pipeline(config.pipeline)
-    return [
+    targets = [
         serve.RunTarget(gateway, name=GATEWAY, route_prefix="/", logging_config=logs),
         serve.RunTarget(pipeline, name=PIPELINE, route_prefix=None, logging_config=logs),
     ]
+    return partial(serve.run_many, targets, wait_for_applications_running=False)
 
 
 def _verify(config: ServeConfig) -> None:
     from model.verify import verify_weights
 
     verify_weights(locate_checkpoint(config.pipeline.checkpoint))
-
-
-def _deploy(config: ServeConfig, applications: list[serve.RunTarget]) -> None:
-    if applications:
-        serve.run_many(applications, wait_for_applications_running=False)
-    else:
-        deploy_file(config)
-
-
-def wait_until_ready(
-    url: str,
-    *,
-    on_wait: Callable[[list[str]], None] = lambda reasons: None,
-    timeout_s: float = 600.0,
-) -> None:
-    """Returns once the service behind a gateway can make clips.
-
-    Args:
-        url: Address of the gateway.
-        on_wait: Called about five times a second with what is not ready yet.
-        timeout_s: Longest wait.
-
-    Raises:
-        StartupError: A deployment failed, or the time is over.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    while reasons := _not_ready(url):
-        _raise_if_failed()
-        if time.monotonic() > deadline_s:
-            raise StartupError(f"not ready after {timeout_s:g} s: {'; '.join(reasons)}")
-        on_wait(reasons)
-        time.sleep(_POLL_S)
-
-
-def _not_ready(url: str) -> list[str]:
-    try:
-        response = httpx.get(f"{url}/readyz", timeout=_DRAIN_GRACE_S, trust_env=False)
-    except httpx.TransportError:
-        return ["gateway: not listening yet"]
-    if response.status_code == 200:
-        return []
-    try:
-        return list(response.json()["reasons"])
-    except (ValueError, KeyError):
-        return ["gateway: starting"]
-
-
-def _raise_if_failed() -> None:
-    for name, application in serve.status().applications.items():
-        if application.status == "DEPLOY_FAILED":
-            reasons = [
-                f"{deployment}: {status.message}"
-                for deployment, status in application.deployments.items()
-                if status.status != "HEALTHY" and status.message
-            ]
-            text = "\n".join(reasons) or application.message
-            raise StartupError(f"{name} failed to start: {text}")
 
 
 def _stop_all(front: Front | None) -> None:

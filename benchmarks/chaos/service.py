@@ -18,9 +18,10 @@ from benchmarks.chaos.processes import ranks, replicas
 from benchmarks.chaos.storing import install_hold
 from benchmarks.chaos.tcp_proxy import TcpProxy
 from deployments.config import ServeConfig
-from deployments.launch import deploy, wait_until_ready
+from deployments.launch import deploy
 from deployments.listeners import free_port
 from deployments.names import PIPELINE
+from deployments.readiness import wait_until_ready
 from model.checkpoint.synthetic import TINY, write_synthetic_checkpoint
 from model.errors import ConfigurationError
 from tests.support.postgres import postgres_programs, running_postgres

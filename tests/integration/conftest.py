@@ -9,8 +9,9 @@ import pytest
 import ray
 from ray import serve
 
-from deployments.launch import deploy, wait_until_ready
+from deployments.launch import deploy
 from deployments.listeners import free_port
+from deployments.readiness import wait_until_ready
 from model.checkpoint.layout import CheckpointPaths
 from tests.support.server import START_PATIENCE_S, Server, small_config
 

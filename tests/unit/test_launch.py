@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from deployments.launch import StartupError, start_local
+from deployments.launch import start_local
+from deployments.readiness import StartupError
 from model.checkpoint.layout import CheckpointPaths
 from tests.support.server import small_config
 
