@@ -61,7 +61,14 @@ class Encoders:
 
 
 async def finish(encodings: Encodings, timeouts: StageTimeouts) -> AsyncGenerator[StageEvent, None]:
-    """Reports each encoder's start, then its end in the order in which they end.
+    """Waits for the encoders.
+
+    Args:
+        encodings: What they were asked for.
+        timeouts: How long they may take.
+
+    Yields:
+        Each one's start, then each one's end in the order in which they end.
 
     Raises:
         StageError: One was lost or did not answer in time.

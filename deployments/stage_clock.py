@@ -26,7 +26,13 @@ class StageClock:
     started_at: float = field(default_factory=time.time)
 
     def event(self, state: StageState, index: int, total: int) -> StageEvent:
-        """The stage is at step `index` of `total`; its end goes to the metrics and the log."""
+        """What the stage tells now; its end goes to the metrics and the log as well.
+
+        Args:
+            state: What has happened.
+            index: Steps that are finished.
+            total: Of all.
+        """
         seconds = time.perf_counter() - self.start_s
         if state is StageState.FINISHED:
             observe(STAGE_SECONDS, seconds, stage=self.stage.value)

@@ -14,6 +14,8 @@ from model.rope import RotaryTable
 def compiled_stages(backend: str | Callable[..., Any] = "inductor") -> BlockStages:
     """The stages through torch.compile: one compilation of each serves all blocks and clip sizes.
 
+    Unmarked, PyTorch takes the first size for the only one, and compiles for any with the second.
+
     Args:
         backend: As `torch.compile` takes it.
     """

@@ -32,6 +32,7 @@ def warm_up(denoiser: Denoiser, *, device: torch.device, compiled: bool) -> None
         compiled: Whether its blocks run through torch.compile; without a camera they take another
             way, which is compiled apart.
     """
+    # One size for both: if it changed with the camera, PyTorch would compile that way twice.
     shape = _GPU_SHAPE if device.type == "cuda" else _CPU_SHAPE
     clip = empty_clip(denoiser.experts.high_noise.config, shape)
     for each in (clip, replace(clip, camera=None)) if compiled else (clip,):

@@ -51,9 +51,9 @@ class DiTTraining:
             high-noise one. By itself it learns to read the motion from the sample and not from
             the camera, and then believes what was drawn too little or the wrong way.
         drop_text: Share of clips that are shown with the negative prompt.
-        slowed: Share of clips that run at half their rate, throughout or for a part, as slow ones
-            of up to twice the length.
-        hurried_slowed: Likewise, of those that hurry: at half their rate they are what a clip of
+        slowed: Share of the clips without hurry that run at half their rate, throughout or for a
+            part, as slow ones of up to twice the length.
+        hurried_slowed: The same of those that hurry: at half their rate they are what a clip of
             twice the length is, and otherwise what no server tells.
         sparse_every: Steps of which one shows half of the frames only.
         no_camera_every: Steps of which one is without a camera, as requests may be.

@@ -98,7 +98,7 @@ class Motion:
     def is_hurried(self) -> bool:
         """Whether any of it is faster than who does not hurry is."""
         own = (
-            math.hypot(self.right, self.down, self.forward) > 1.01
+            math.hypot(self.right, self.down, self.forward) > 1.01  # 1, but for rounding
             or abs(self.yaw) > FASTEST_TURN_DEG_PER_S
             or abs(self.pitch) > FASTEST_TILT_DEG_PER_S
         )
