@@ -37,7 +37,7 @@ EXPERTS=${EXPERTS:-$((gib < 100 ? 1 : 2))}
 # Smaller ones try the script itself out, on a CPU too.
 DEVICE=${DEVICE:-cuda} MODEL=${MODEL:-base-cam} COMPILE=${COMPILE:-on} VAE_DIM=${VAE_DIM:-96}
 CLIP81=${CLIP81:-480x832x81} CLIP161=${CLIP161:-480x832x161} CLIP720=${CLIP720:-720x1280x81}
-WEIGHTS=${WEIGHTS---full-size --num-shards 16} CONFIG=${CONFIG:-examples/h200x8.yaml}
+WEIGHTS=${WEIGHTS---full-size --num-shards 16} CONFIG=${CONFIG:-examples/h200x$((GPUS == 1 ? 1 : 8)).yaml}
 KERNELS=${KERNELS:-cudnn sdpa}
 
 rows="$WORK/rows" logs="$WORK/logs"
@@ -99,7 +99,7 @@ run_part() { # PART
       ;;
     e2e) limited 800 "${bench[@]}" e2e --config "$CONFIG" --checkpoint "$WORK/weights" \
       --gang-size "$gpus" --clip "$CLIP81" --steps "$STEPS" --second-start \
-      --compile-cache "$WORK/cache-e2e" --dit-json "$rows/dit.json" --json "$rows/e2e.json" ;;
+      --compile-cache "$WORK/cache-e2e" --json "$rows/e2e.json" ;;
     gpu-tests-one) limited 300 "$PYTHON" -m pytest -q -s \
       tests/gpu/test_rounding.py tests/gpu/test_vae.py tests/gpu/test_load.py ;;
     gpu-tests) limited 560 "$PYTHON" -m pytest -q -s \

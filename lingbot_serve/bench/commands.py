@@ -22,7 +22,7 @@ from lingbot_serve.bench.dit_cases import (
     all_cases,
 )
 from lingbot_serve.bench.options import Device, Dtype, Switch
-from lingbot_serve.bench.records import DitRow, E2eRow, LoadRow, Row, VaeRow, add_rows, read_rows
+from lingbot_serve.bench.records import DitRow, E2eRow, LoadRow, Row, VaeRow, add_rows
 from lingbot_serve.bench.report import BENCHMARKS, generate, merge_rows
 from lingbot_serve.bench.tables import dit_table, e2e_table, load_table, vae_table
 from lingbot_serve.exit_codes import EPILOG, ExitCode, errors_as_exit_codes
@@ -74,6 +74,7 @@ def dit(
             dtype=(dtype or _usual_dtype(device)).value,
             memory_share=1.0,
             experts=experts,
+            heat_s=0.0,
             repeats=repeats,
             pair=pair,
             profile=profile,
@@ -156,11 +157,11 @@ def e2e(
     clip: options.Clip = "480x832x81",
     steps: options.Steps = 70,
     warm_steps: options.WarmSteps = 2,
+    heat_s: options.HeatS = 20.0,
     repeats: options.Repeats = 3,
     compile_cache: options.CompileCache = None,
     second_start: options.SecondStart = False,
     json: options.Json = None,
-    dit_json: options.DitJson = None,
     commit: options.Commit = None,
 ) -> None:
     """Make one clip over HTTP, against the time of its forwards, encoding and decoding alone."""
@@ -178,9 +179,9 @@ def e2e(
             clip=Clip.parse(clip),
             steps=steps,
             warm_steps=warm_steps,
+            heat_s=heat_s,
             repeats=repeats,
             compile_cache=str(cache),
-            forwards=tuple(read_rows(dit_json, DitRow) if dit_json else ()),
             second_start=second_start,
         )
         machine = origin(torch.device(device), commit)

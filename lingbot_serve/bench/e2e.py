@@ -1,8 +1,8 @@
 """`bench e2e`: one clip over HTTP against what its forwards, encoding and decoding take alone.
 
 The VAE's two stages are measured first, on the checkpoint's weights, then the clip through the
-service. A forward of the gang as it turned out to be is one that `bench dit` has measured, or is
-measured last, on random weights. All on the same GPUs.
+service. A forward of the gang as it turned out to be is measured last, on random weights and GPUs
+as hot as the clip has made them. All on the same GPUs.
 """
 
 import io
@@ -63,9 +63,9 @@ class E2eSettings:
         clip: Size and length.
         steps: Solver steps.
         warm_steps: Of the clip before the timed one, which compiles and fills caches.
+        heat_s: Forwards run so long before the timed ones.
         repeats: Timed forwards, encodings and decodings.
         compile_cache: Where the measured forward keeps compiled kernels.
-        forwards: Measured before on these GPUs, to save measuring one again.
         second_start: Whether the service is started once more and that is timed too.
     """
 
@@ -73,9 +73,9 @@ class E2eSettings:
     clip: Clip
     steps: int
     warm_steps: int
+    heat_s: float
     repeats: int
     compile_cache: str
-    forwards: tuple[DitRow, ...]
     second_start: bool
 
 
@@ -104,7 +104,7 @@ class _Clip:
 def run_e2e(
     settings: E2eSettings, origin: Origin, console: Console, on_row: Callable[[E2eRow], None]
 ) -> None:
-    """Measures the VAE, the clip, and the forward where nobody has.
+    """Measures the VAE, the clip and the forward.
 
     Args:
         settings: Which clip.
@@ -128,8 +128,7 @@ def run_e2e(
         console.print(f"encode {vae_s['encode']:.3f} s, decode {vae_s['decode']:.3f} s")
         clip = _time_clip(config, settings, Path(folder), console)
         console.print(f"clip {clip.wall_s:.2f} s, {clip.start}")
-        forward = _known_forward(config.pipeline.denoiser.gang, clip.start, settings, origin)
-        forward = forward or _measure_forward(config.pipeline, clip.start, settings, origin)
+        forward = _measure_forward(config.pipeline, clip.start, settings, origin)
         row = _row(settings, config.pipeline.denoiser.gang, origin, forward, vae_s, clip)
         on_row(row)
         if settings.second_start:
@@ -193,25 +192,6 @@ def _vae_stages_s(
         }
 
 
-def _known_forward(
-    gang: GangConfig, start: Start, settings: E2eSettings, origin: Origin
-) -> DitRow | None:
-    """The forward of just this gang, if it was measured today, with this tree, on such a GPU."""
-    clip = settings.clip
-    wanted = (
-        *(origin.gpu, origin.date, origin.commit, gang.size, gang.cfg_parallel, gang.compiled),
-        *(gang.dtype, clip.size, clip.frames, start.attention, start.sharding, _EXPERTS),
-    )
-    for row in settings.forwards:
-        known = (
-            *(row.gpu, row.date, row.commit, row.gpus, row.cfg_parallel, row.compile),
-            *(row.dtype, row.size, row.frames, row.attention, row.sharding, row.experts),
-        )
-        if known == wanted:
-            return row
-    return None
-
-
 def _measure_forward(
     pipeline: PipelineConfig, start: Start, settings: E2eSettings, origin: Origin
 ) -> DitRow:
@@ -231,6 +211,7 @@ def _measure_forward(
         dtype=gang.dtype,
         memory_share=gang.gpus_per_rank,
         experts=_EXPERTS,
+        heat_s=settings.heat_s,
         repeats=settings.repeats,
         pair=True,
         profile=False,

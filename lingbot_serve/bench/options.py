@@ -179,12 +179,9 @@ GangSize = Annotated[int | None, typer.Option(min=1, metavar="N", help="Ranks of
 Clip = Annotated[str, typer.Option(metavar="WxHxF", help="Size and frames, 4n+1.")]
 Steps = Annotated[int, typer.Option(min=1, help="Solver steps.")]
 WarmSteps = Annotated[int, typer.Option(min=0, help="Of a clip made before, not timed.")]
-DitJson = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Where bench dit has written this gang's forward today; else it is measured after.",
-    ),
+HeatS = Annotated[
+    float,
+    typer.Option(min=0, help="Forwards before the timed ones, for GPUs as hot as in the clip."),
 ]
 
 RowFolders = Annotated[

@@ -148,6 +148,12 @@ def test_second_start_is_the_service_without_its_loading():
     assert "* 4 NVIDIA H200: gateway 9.0 s, denoiser 49.9 s" in page
 
 
+def test_the_newest_second_start_is_the_one_that_counts():
+    newer = replace(e2e_row(2), gpus=1, date="2026-12-01", second_ready_s=49.0)
+    found = claim(Results(e2e=[newer, e2e_row(2)]), "second start")
+    assert found.measured.startswith("19.0 s") and found.measured.endswith(", on one GPU")
+
+
 def test_merge_adds_to_the_committed_rows(tree, tmp_path):
     measured = tmp_path / "measured"
     add_rows(measured / "dit.json", [dit_row(2)], DitRow)
