@@ -181,7 +181,7 @@ Steps = Annotated[int, typer.Option(min=1, help="Solver steps.")]
 WarmSteps = Annotated[int, typer.Option(min=0, help="Of a clip made before, not timed.")]
 HeatS = Annotated[
     float,
-    typer.Option(min=0, help="Forwards before the timed ones, for GPUs as hot as in the clip."),
+    typer.Option(min=0, help="Seconds of forwards before the timed ones: a clip's GPUs are hot."),
 ]
 
 RowFolders = Annotated[
