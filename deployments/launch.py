@@ -85,17 +85,13 @@ class LocalServer:
 
 
 def start_local(
-    config: ServeConfig,
-    *,
-    on_wait: Callable[[list[str]], None] = lambda reasons: None,
-    timeout_s: float = 600.0,
+    config: ServeConfig, *, on_wait: Callable[[list[str]], None] = lambda reasons: None
 ) -> LocalServer:
     """Starts Ray and both applications on this machine and waits until they serve.
 
     Args:
-        config: The whole service.
+        config: The whole service; a gang that may start slowly is waited for as long.
         on_wait: Called about five times a second with what is not ready yet.
-        timeout_s: Longest wait.
 
     Raises:
         CheckpointError: The checkpoint is incomplete; nothing is left running.
@@ -124,7 +120,7 @@ def start_local(
                 config.http.front, host=host, port=port, inner_port=inner_port, folder=logs_dir
             )
         url = own_url(host, port)
-        wait_until_ready(url, on_wait=on_wait, timeout_s=timeout_s)
+        wait_until_ready(url, on_wait=on_wait, timeout_s=config.pipeline.longest_start_s)
     except CheckpointError:
         ray.shutdown()  # no stage is ready: Serve has nothing to finish, and its shutdown is noisy
         raise

@@ -10,6 +10,8 @@ from cluster.logs import LogConfig
 from deployments.settings import AbsolutePath, LabelSelector, Settings
 from model.checkpoint.manifest import ManifestCheck
 
+_REST_START_S = 600.0  # of all but the gang: Ray, Serve, imports, the other stages' weights
+
 
 class StageConfig(Settings):
     """Replicas and resources of one stage.
@@ -131,6 +133,11 @@ class PipelineConfig(Settings):
     def encoders_and_decoder(self) -> tuple[StageConfig, ...]:
         """Every stage but the gangs."""
         return self.text_encoder, self.image_encoder, self.vae_encoder, self.vae_decoder
+
+    @property
+    def longest_start_s(self) -> float:
+        """How long a start may take: the gang's own bound, and what all else may need before it."""
+        return _REST_START_S + self.denoiser.gang.start_timeout_s
 
     @property
     def followers(self) -> dict[str, StageScaling]:

@@ -118,7 +118,7 @@ def _gangs(results: Results) -> Iterator[Claim]:
             at_least=(0.90, 0.95),
             text=lambda row: (
                 f"{_scaling(alone, row):.3f} "
-                f"(one forward: {_alone(alone, row):.3f}{_held(row)}{_other_rate(alone, row)})"
+                f"(one forward: {_alone(alone, row):.3f}{_held(row)}{_otherwise(alone, row)})"
             ),
         )
     known = [row for row in results.dit if row.exposed_communication is not None]
@@ -166,11 +166,13 @@ def _alone(alone: DitRow | None, row: DitRow) -> float:
     return alone.seconds / (row.gpus * row.seconds)
 
 
-def _other_rate(alone: DitRow | None, row: DitRow) -> str:
-    """Says that the gang's GPUs were faster or slower ones than the GPU alone."""
+def _otherwise(alone: DitRow | None, row: DitRow) -> str:
+    """Says that the GPU alone was measured on another day, or was a faster or slower one."""
     assert alone is not None
+    day = "" if alone.date == row.date else f"; the one of {alone.date}, the gang of {row.date}"
     faster = row.matmul_tflops / alone.matmul_tflops
-    return "" if abs(faster - 1) < 0.03 else f"; matmul rate of its GPUs {faster:.2f} of the one's"
+    rate = "" if abs(faster - 1) < 0.03 else f"; matmul rate of its GPUs {faster:.2f} of the one's"
+    return day + rate
 
 
 def _sharded(results: Results) -> Claim:

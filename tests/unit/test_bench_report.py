@@ -111,6 +111,16 @@ def test_gangs_of_faster_gpus_than_the_one_are_told_of():
     assert ["matmul rate of its GPUs 1.10" in text for text in told] == [False, True]
 
 
+def test_gangs_of_another_day_than_the_one_are_told_of():
+    alone, gang = dit_row(1, "480x832x161"), dit_row(4, "480x832x161")
+    later = replace(gang, date="2026-11-24")
+    told = [claim(Results(dit=[alone, row]), "4 GPUs, 161").measured for row in (gang, later)]
+    assert ["the one of 2026-11-22, the gang of 2026-11-24" in text for text in told] == [
+        False,
+        True,
+    ]
+
+
 def test_rows_of_no_gpu_prove_nothing():
     row = replace(dit_row(1), gpu="cpu", ratio=0.99)
     assert Results(dit=[row]).gpus == []

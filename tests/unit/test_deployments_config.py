@@ -121,6 +121,13 @@ def test_logical_cpus_cover_every_replica() -> None:
     assert config.logical_cpus == 6 + 2 * 3
 
 
+def test_a_start_waits_longer_than_the_gang_may_take() -> None:
+    patient = PipelineConfig.model_validate(
+        {"checkpoint": "/models/x", "denoiser": {"gang": {"start_timeout_s": 7200}}}
+    )
+    assert patient.longest_start_s > 7200 > PipelineConfig(checkpoint="/x").longest_start_s
+
+
 def test_ulysses_degree_must_divide_the_heads(synthetic_checkpoint: CheckpointPaths) -> None:
     config = PipelineConfig.model_validate(
         {"checkpoint": synthetic_checkpoint.root, "denoiser": {"gang": {"size": 3}}}
