@@ -195,13 +195,16 @@ def _sharded(results: Results) -> Claim:
 
 
 def _clips(results: Results) -> Iterator[Claim]:
-    clips = [row for row in results.e2e if (row.size, row.frames, row.steps) == ("480x832", 81, 70)]
+    clips = [row for row in results.e2e if (row.size, row.frames) == ("480x832", 81)]
+    whole = [row for row in clips if row.steps == 70]
     yield _claim(
         "4 GPUs, clip over HTTP, 81 frames, 70 steps: less encode and decode, over 140 forwards",
-        max(clips, key=lambda row: (row.gpus, row.date), default=None),
+        max(whole, key=lambda row: (row.gpus, row.date), default=None),
         lambda row: row.ratio,
         at_most=(1.05, 1.02),
-        text=lambda row: f"{row.ratio:.3f} ({row.wall_s:.1f} s, {row.sharding}){_gang(row)}",
+        text=lambda row: (
+            f"{row.ratio:.3f} ({row.wall_s:.1f} s, {row.sharding}){_gang(row)}{_since(row, clips)}"
+        ),
     )
     decodes = [
         row
@@ -217,6 +220,14 @@ def _clips(results: Results) -> Iterator[Claim]:
         at_most=(1.3, 0.8),
         text=lambda row: f"{row.seconds:.2f} s, {row.psnr_db:.1f} dB ({row.dtype})",
         unit=" s",
+    )
+
+
+def _since(row: E2eRow, clips: Iterable[E2eRow]) -> str:
+    """Tells of the clips that other gangs have made on a later day, in fewer steps perhaps."""
+    later = sorted((clip for clip in clips if clip.date > row.date), key=lambda clip: -clip.gpus)
+    return "".join(
+        f"; {clip.ratio:.3f}{_gang(clip)} ({clip.steps} steps, {clip.date})" for clip in later
     )
 
 

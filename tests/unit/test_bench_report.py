@@ -150,6 +150,20 @@ def test_clip_of_fewer_steps_is_no_clip_of_the_claim(steps, holds):
     assert claim(Results(e2e=[row]), "4 GPUs, clip over HTTP").holds is holds
 
 
+def test_clips_of_other_gangs_since_then_are_told_of_and_prove_nothing():
+    missed = replace(e2e_row(70), ratio=1.1)
+    later = replace(e2e_row(40), gpus=2, date="2026-12-01", ratio=1.02)
+    found = claim(Results(e2e=[missed, later]), "4 GPUs, clip over HTTP")
+    assert found.holds is False
+    assert found.measured.endswith("; 1.020, on 2 GPUs (40 steps, 2026-12-01)")
+    assert (
+        "1.020"
+        not in claim(
+            Results(e2e=[missed, replace(later, date=missed.date)]), "4 GPUs, clip"
+        ).measured
+    )
+
+
 def test_second_start_is_the_service_without_its_loading():
     found = claim(Results(e2e=[e2e_row(2)]), "second start")
     assert (found.holds, found.measured[:6]) == (True, "20.0 s")
