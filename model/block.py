@@ -88,15 +88,21 @@ class Block(nn.Module):
     ) -> list[Tensor]:
         """One layer for several prompts, each with tokens of its own or all with the same.
 
-        Branch after branch at each stage, so that one's exchange goes on behind another's work.
+        Branch after branch at each stage, so that one's exchange goes on behind another's matrix
+        products. None goes on behind an attention, which fills a GPU as an exchange does: where the
+        one came first on one rank and the other on the next, each would wait for all of the other.
         """
         stages = self._stages
         if clip.camera_BlD is not None and modulation is None:
             modulation = stages.modulate_camera(self, clip.camera_BlD)
         packed = (stages.before_attention(self, x, time_B6D, clip.rope) for x in tokens)
         sent = [self.self_attn.send(qkv) for qkv in packed]
-        exchanges = [self.self_attn.attend(exchange, num_tokens) for exchange in sent]
+        arrived = [exchange.wait() for exchange in sent]
         del sent
+        attended = [self.self_attn.attend(qkv, num_tokens) for qkv in arrived]
+        del arrived
+        exchanges = [self.self_attn.send_back(out_BLnH) for out_BLnH in attended]
+        del attended
         middle = [
             stages.between(self, x_BlD, exchange.wait(), time_B6D, modulation)
             for x_BlD, exchange in zip(tokens, exchanges, strict=True)

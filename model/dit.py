@@ -161,7 +161,7 @@ class DiT(nn.Module):
         """One pass for several prompts: less work than one after the other.
 
         They share the camera where its modulations are not kept, and all of the first block up to
-        its cross-attention; and what ranks exchange for one travels behind the work for another.
+        its cross-attention; what ranks exchange for one travels behind another's matrix products.
 
         Args:
             latent_CFhw: Noisy sample, float32 [16, F, h, w].

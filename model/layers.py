@@ -71,10 +71,13 @@ class SelfAttention(nn.Module):
         """Starts the exchange before the attention."""
         return self._sequence.scatter_heads(packed)
 
-    def attend(self, exchange: Exchange, num_tokens: int) -> Exchange:
-        """Attention over all tokens, and the start of the exchange after it."""
-        qkv = self._sequence.heads(exchange.wait(), num_tokens)
-        return self._sequence.gather_heads(self._attention(*qkv))
+    def attend(self, received: tuple[Tensor, ...], num_tokens: int) -> Tensor:
+        """Attention over all tokens, [B, L, n, H]."""
+        return self._attention(*self._sequence.heads(received, num_tokens))
+
+    def send_back(self, out_BLnH: Tensor) -> Exchange:
+        """Starts the exchange after the attention."""
+        return self._sequence.gather_heads(out_BLnH)
 
     def project_out(self, received: tuple[Tensor, ...]) -> Tensor:
         """What came back, to the residual stream's width: [B, l, D]."""
