@@ -89,8 +89,8 @@ class Block(nn.Module):
         """One layer for several prompts, each with tokens of its own or all with the same.
 
         Branch after branch at each stage, so that one's exchange goes on behind another's matrix
-        products. None goes on behind an attention, which fills a GPU as an exchange does: where the
-        one came first on one rank and the other on the next, each would wait for all of the other.
+        products, but never behind an attention. That fills its GPU: on a rank that begins it first
+        the exchange would wait for its end, and on the others hold up the attention as long.
         """
         stages = self._stages
         if clip.camera_BlD is not None and modulation is None:

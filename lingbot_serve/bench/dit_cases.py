@@ -113,8 +113,6 @@ class DitSettings:
         memory_share: Part of the GPU's memory that is a rank's.
         experts: Held by every rank; a gang at work holds both, and the memory left decides what
             else is kept.
-        heat_s: Forwards run so long before the timed ones: a GPU at its power limit slows down with
-            its heat.
         repeats: Timed forwards.
         pair: Whether passes for two prompts are timed too.
         profile: Whether one more forward is profiled.
@@ -128,7 +126,6 @@ class DitSettings:
     dtype: str
     memory_share: float
     experts: int
-    heat_s: float
     repeats: int
     pair: bool
     profile: bool

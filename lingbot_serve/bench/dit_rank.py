@@ -139,7 +139,6 @@ class CaseBench:
     def measure(self) -> Measurement:
         """Times the forward, then what was asked for beside it."""
         first_s = self._slowest_s(self._run)
-        self._heat()
         run = self._median_times(self._run)
         after_tflops = matmul_tflops(self._device, self._dtype)
         forward, step = (run.halved(), run) if self._in_halves else (run, self._step_times())
@@ -157,11 +156,6 @@ class CaseBench:
             gather_s=self._gather_s(run.seconds),
             kernel_shares=self._kernel_shares(),
         )
-
-    def _heat(self) -> None:
-        spent_s = 0.0
-        while spent_s < self._settings.heat_s:
-            spent_s += self._slowest_s(self._run)
 
     def _step_times(self) -> Times | None:
         if not self._settings.pair:

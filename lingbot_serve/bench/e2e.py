@@ -1,8 +1,8 @@
 """`bench e2e`: one clip over HTTP against what its forwards, encoding and decoding take alone.
 
 The VAE's two stages are measured first, on the checkpoint's weights, then the clip through the
-service. A forward of the gang as it turned out to be is measured last, on random weights and GPUs
-as hot as the clip has made them. All on the same GPUs.
+service. A forward of the gang as it turned out to be is measured last, on random weights. All on
+the same GPUs.
 """
 
 import io
@@ -63,7 +63,6 @@ class E2eSettings:
         clip: Size and length.
         steps: Solver steps.
         warm_steps: Of the clip before the timed one, which compiles and fills caches.
-        heat_s: Forwards run so long before the timed ones.
         repeats: Timed forwards, encodings and decodings.
         compile_cache: Where the measured forward keeps compiled kernels.
         second_start: Whether the service is started once more and that is timed too.
@@ -73,7 +72,6 @@ class E2eSettings:
     clip: Clip
     steps: int
     warm_steps: int
-    heat_s: float
     repeats: int
     compile_cache: str
     second_start: bool
@@ -211,7 +209,6 @@ def _measure_forward(
         dtype=gang.dtype,
         memory_share=gang.gpus_per_rank,
         experts=_EXPERTS,
-        heat_s=settings.heat_s,
         repeats=settings.repeats,
         pair=True,
         profile=False,

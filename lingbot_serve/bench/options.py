@@ -179,10 +179,6 @@ GangSize = Annotated[int | None, typer.Option(min=1, metavar="N", help="Ranks of
 Clip = Annotated[str, typer.Option(metavar="WxHxF", help="Size and frames, 4n+1.")]
 Steps = Annotated[int, typer.Option(min=1, help="Solver steps.")]
 WarmSteps = Annotated[int, typer.Option(min=0, help="Of a clip made before, not timed.")]
-HeatS = Annotated[
-    float,
-    typer.Option(min=0, help="Seconds of forwards before the timed ones: a clip's GPUs are hot."),
-]
 
 RowFolders = Annotated[
     list[Path],

@@ -4,8 +4,8 @@ Shapes: B batch (always 1), L all tokens, P ranks, l = ceil(L/P) tokens of one r
 n = N/P heads of one rank, H head size. Padding lives only between `shard` and `gather`; attention
 sees the L real tokens, so a token count that P does not divide gives the same answer.
 
-The exchanges are asynchronous: what is computed between their start and `Exchange.wait` hides
-them. The buffers are laid out so that what arrives is read where it lies.
+The exchanges are asynchronous: matrix products between their start and `Exchange.wait` hide them.
+The buffers are laid out so that what arrives is read where it lies.
 """
 
 from dataclasses import dataclass

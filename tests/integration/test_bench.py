@@ -110,8 +110,8 @@ def test_clip_over_http(tmp_path, synthetic_checkpoint):
     bench(
         *("e2e", "--config", ROOT / "examples/cpu.yaml"),
         *("--checkpoint", synthetic_checkpoint.root, "--gang-size", 1),
-        *("--clip", CLIP, "--steps", 2, "--warm-steps", 0, "--heat-s", 0.5),
-        *("--repeats", 1, "--second-start", "--json", path),
+        *("--clip", CLIP, "--steps", 2, "--warm-steps", 0, "--repeats", 1, "--second-start"),
+        *("--json", path),
     )
     [row] = read_rows(path, E2eRow)
     denoising_s = row.wall_s - row.encode_s - row.decode_s
