@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.attention import AttentionKernel
 from model.config import DiTConfig
 from model.layers import BlockPrompt, CrossAttention, SelfAttention, layer_norm_fp32, modulate
-from model.parallel.sequence import SequenceParallel
+from model.parallel.sequence import Exchange, SequenceParallel
 from model.rope import RotaryTable
 
 
@@ -40,6 +40,10 @@ class ClipCondition:
     rope: RotaryTable
     camera_BlD: Tensor | None
     modulations: tuple[CameraModulation, ...]
+
+    def kept(self, index: int) -> CameraModulation | None:
+        """Those of a block, or None if they are not kept."""
+        return self.modulations[index] if index < len(self.modulations) else None
 
 
 class Block(nn.Module):
@@ -92,28 +96,54 @@ class Block(nn.Module):
         products, but never behind an attention. That fills its GPU: on a rank that begins it first
         the exchange would wait for its end, and on the others hold up the attention as long.
         """
-        stages = self._stages
-        if clip.camera_BlD is not None and modulation is None:
-            modulation = stages.modulate_camera(self, clip.camera_BlD)
-        packed = (stages.before_attention(self, x, time_B6D, clip.rope) for x in tokens)
-        sent = [self.self_attn.send(qkv) for qkv in packed]
+        modulation = self.camera_modulation(clip, modulation)
+        sent = [self.send(x_BlD, time_B6D, clip) for x_BlD in tokens]
         arrived = [exchange.wait() for exchange in sent]
         del sent
         attended = [self.self_attn.attend(qkv, num_tokens) for qkv in arrived]
         del arrived
-        exchanges = [self.self_attn.send_back(out_BLnH) for out_BLnH in attended]
+        backs = [self.self_attn.send_back(out_BLnH) for out_BLnH in attended]
         del attended
         middle = [
-            stages.between(self, x_BlD, exchange.wait(), time_B6D, modulation)
-            for x_BlD, exchange in zip(tokens, exchanges, strict=True)
+            self.receive(x_BlD, back, time_B6D, modulation)
+            for x_BlD, back in zip(tokens, backs, strict=True)
         ]
-        del exchanges
+        del backs
         if len(middle) < len(prompts):  # until here no prompt has had any influence
             middle = middle * len(prompts)
         return [
-            stages.after_attention(self, x_BlD, self.cross_attn.attend(q_BlNH, prompt), time_B6D)
-            for (x_BlD, q_BlNH), prompt in zip(middle, prompts, strict=True)
+            self.finish(*each, time_B6D, prompt)
+            for each, prompt in zip(middle, prompts, strict=True)
         ]
+
+    def camera_modulation(
+        self, clip: ClipCondition, kept: CameraModulation | None
+    ) -> CameraModulation | None:
+        """The camera's scale and shift: kept, computed now, or None without a camera."""
+        if clip.camera_BlD is None or kept is not None:
+            return kept
+        return self._stages.modulate_camera(self, clip.camera_BlD)
+
+    def send(self, x_BlD: Tensor, time_B6D: Tensor, clip: ClipCondition) -> Exchange:
+        """One prompt's queries, keys and values, on their way to the self-attention."""
+        return self.self_attn.send(self._stages.before_attention(self, x_BlD, time_B6D, clip.rope))
+
+    def receive(
+        self,
+        x_BlD: Tensor,
+        back: Exchange,
+        time_B6D: Tensor,
+        modulation: CameraModulation | None,
+    ) -> tuple[Tensor, Tensor]:
+        """What came back, in the residual stream; and the queries of the cross-attention."""
+        return self._stages.between(self, x_BlD, back.wait(), time_B6D, modulation)
+
+    def finish(
+        self, x_BlD: Tensor, q_BlNH: Tensor, time_B6D: Tensor, prompt: BlockPrompt
+    ) -> Tensor:
+        """The rest of the layer: cross-attention and feed-forward."""
+        out_BlNH = self.cross_attn.attend(q_BlNH, prompt)
+        return self._stages.after_attention(self, x_BlD, out_BlNH, time_B6D)
 
     def before_attention(
         self, x_BlD: Tensor, time_B6D: Tensor, rope: RotaryTable

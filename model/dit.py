@@ -26,6 +26,7 @@ from model.layers import BlockPrompt, linear_fp32, modulate
 from model.parallel.sequence import SequenceParallel
 from model.patches import PATCH, patchify, unpatchify
 from model.rope import RotaryTable, rotary_table
+from model.turns import take_turns
 
 
 class Head(nn.Module):
@@ -81,6 +82,8 @@ class DiT(nn.Module):
         super().__init__()
         dim, patch = config.dim, PATCH[1] * PATCH[2]
         self.config = config
+        # Not where a block's weights are there for the time of its forward only.
+        self.prompts_take_turns = sequence.size > 1 and config.num_layers > 1
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, PATCH, PATCH)
         self.patch_embedding_wancamctrl = nn.Linear(config.camera_dim * patch, dim)
         self.c2ws_hidden_states_layer1 = nn.Linear(dim, dim)
@@ -229,10 +232,12 @@ class DiT(nn.Module):
         patches_BLC = patchify(torch.cat([latent_CFhw, clip.y_CFhw]).unsqueeze(0))
         num_tokens = patches_BLC.shape[1]
         tokens = [self._embed_patches(self._sequence.shard(patches_BLC))]
-        for index, block in enumerate(self.blocks):
-            kept = clip.modulations[index] if index < len(clip.modulations) else None
+        in_turns = self.prompts_take_turns and len(prompts) > 1
+        for index, block in enumerate(self.blocks[:1] if in_turns else self.blocks):
             block_prompts = [prompt[index] for prompt in prompts]
-            tokens = block(tokens, time_B6D, clip, kept, block_prompts, num_tokens)
+            tokens = block(tokens, time_B6D, clip, clip.kept(index), block_prompts, num_tokens)
+        if in_turns:
+            tokens = take_turns(self.blocks, tokens, time_B6D, clip, prompts, num_tokens)
         patches = [self._sequence.gather(self.head(x, time_BD), num_tokens) for x in tokens]
         return [unpatchify(patches_BLC, latent_CFhw.shape)[0] for patches_BLC in patches]
 

@@ -25,6 +25,7 @@ def shard_dit(dit: DiT, mesh: DeviceMesh, sharding: Sharding) -> None:
     per_block = sharding is Sharding.PER_BLOCK
     shard_blocks(dit, dit.blocks, mesh, reshard_after_forward=per_block)
     if per_block:
+        dit.prompts_take_turns = False  # each would gather a block for itself
         _prefetch_next(dit.blocks)
     for block in dit.blocks:
         for method in ("condition_prompt", "condition_camera"):

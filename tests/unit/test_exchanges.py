@@ -11,13 +11,14 @@ from model.config import DiTConfig
 from model.dit import DiT
 from model.parallel.sequence import Exchange, NoSequenceParallel
 
-CONFIG = DiTConfig(dim=64, ffn_dim=96, num_heads=4, num_layers=2, text_dim=32, text_len=8)
+CONFIG = DiTConfig(dim=64, ffn_dim=96, num_heads=4, num_layers=3, text_dim=32, text_len=8)
 
 
 class Wire(NoSequenceParallel):
-    """One rank that sends to itself, and knows what it has not yet waited for."""
+    """A rank that takes its own tokens for everyone's, and knows what it has not yet waited for."""
 
-    def __init__(self):
+    def __init__(self, size):
+        self.size = size
         self.under_way = set()
 
     def scatter_heads(self, packed):
@@ -42,10 +43,9 @@ class Sent:
         self._under_way.remove(self)
 
 
-@pytest.fixture
-def seen():
-    """A pass for two prompts: by what runs, how many exchanges are on their way each time."""
-    wire = Wire()
+def predict(size):
+    """A pass for two prompts: the flows, and how many exchanges were on their way at each call."""
+    wire = Wire(size)
     seen = {"before": [], "between": [], "attention": []}
 
     def noted(name, run):
@@ -62,20 +62,37 @@ def seen():
     )
     dit = DiT(CONFIG, sequence=wire, attention=noted("attention", sdpa), stages=stages)
     grid = (2, 4, 4)
+    random = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        clip = dit.condition_clip(torch.zeros(20, *grid), None, kept_blocks=0)
-        prompt = dit.condition_prompt(torch.zeros(1, CONFIG.text_dim), None)
-        dit.predict(torch.zeros(16, *grid), torch.tensor(900), clip, (prompt, prompt))
+        for parameter in dit.parameters():
+            parameter.normal_(std=0.2, generator=random)
+        camera = torch.randn(CONFIG.camera_dim, *grid, generator=random)
+        clip = dit.condition_clip(torch.zeros(20, *grid), camera, kept_blocks=2)
+        prompts = [
+            dit.condition_prompt(torch.randn(3, CONFIG.text_dim, generator=random), None)
+            for _ in range(2)
+        ]
+        noise = torch.randn(16, *grid, generator=random)
+        seen["attention"].clear()
+        flows = dit.predict(noise, torch.tensor(900), clip, prompts)
     assert not wire.under_way
-    return seen
+    return flows, seen
 
 
-def test_no_attention_runs_beside_an_exchange(seen):
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_attention_runs_beside_an_exchange(size):
     """Both fill a GPU: started in another order on each rank, they wait for each other."""
-    assert seen["attention"] == [0] * (1 + 2 + 2 + 2)  # to itself and to the prompts, two blocks
+    seen = predict(size)[1]
+    assert seen["attention"] == [0] * (1 + 2 + 2 * 4)  # to itself and to the prompts, three blocks
 
 
-def test_matrix_products_of_one_prompt_run_beside_the_exchange_of_the_other(seen):
-    """In the first block no prompt has had any influence yet: there is one exchange each way."""
-    assert seen["before"] == [0, 0, 1]
-    assert seen["between"] == [0, 1, 0]
+def test_matrix_products_of_one_prompt_run_beside_every_exchange_of_the_other():
+    """But in the first block, where no prompt has had any influence yet, and at the end."""
+    seen = predict(size=2)[1]
+    assert seen["before"] == [0, 0, 1, 1, 1]
+    assert seen["between"] == [0, 1, 1, 1, 0]
+
+
+def test_prompts_in_turns_compute_what_they_do_block_by_block():
+    for turns, together in zip(predict(size=2)[0], predict(size=1)[0], strict=True):
+        assert torch.equal(turns, together)
