@@ -45,12 +45,15 @@ def take_turns(
         block = blocks[index]
         if mine == 0:
             modulation = block.camera_modulation(clip, clip.kept(index))
-        back = block.self_attn.send_back(block.self_attn.attend(arrived, num_tokens))
+        attended = block.self_attn.attend(arrived, num_tokens)
+        back = block.self_attn.send_back(attended)
+        del attended
         sent = Exchange(())
         if following is not None:
             next_index, other = following
             sent = blocks[next_index].send(tokens[other], time_B6D, clip)
         middle = block.receive(tokens[mine], back, time_B6D, modulation)
         arrived = sent.wait()
+        del back, sent
         tokens[mine] = block.finish(*middle, time_B6D, prompts[mine][index])
     return tokens

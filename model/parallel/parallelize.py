@@ -24,11 +24,14 @@ def shard_dit(dit: DiT, mesh: DeviceMesh, sharding: Sharding) -> None:
         return
     per_block = sharding is Sharding.PER_BLOCK
     shard_blocks(dit, dit.blocks, mesh, reshard_after_forward=per_block)
+    outside_forward = ["condition_prompt", "condition_camera"]
     if per_block:
         dit.prompts_take_turns = False  # each would gather a block for itself
         _prefetch_next(dit.blocks)
+    else:
+        outside_forward.append("send")  # with which a layer begins for prompts that take turns
     for block in dit.blocks:
-        for method in ("condition_prompt", "condition_camera"):
+        for method in outside_forward:
             register_fsdp_forward_method(block, method)
     for method in ("condition_clip", "condition_prompt", "predict"):
         register_fsdp_forward_method(dit, method)
