@@ -125,6 +125,7 @@ def make_row(
         pair_seconds=_rounded(measured.pair_seconds),
         silent_seconds=_rounded(measured.silent_seconds),
         silent_pair_seconds=_rounded(measured.silent_pair_seconds),
+        together_pair_seconds=_rounded(measured.together_pair_seconds),
         gather_s=_rounded(measured.gather_s),
     )
 

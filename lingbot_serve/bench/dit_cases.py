@@ -98,6 +98,7 @@ class Measurement:
     pair_seconds: float | None = None
     silent_seconds: float | None = None
     silent_pair_seconds: float | None = None
+    together_pair_seconds: float | None = None
     gather_s: float | None = None
 
 

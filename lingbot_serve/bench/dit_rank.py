@@ -149,6 +149,7 @@ class CaseBench:
             silent_seconds=forward.silent_seconds,
             pair_seconds=None if step is None else step.seconds,
             silent_pair_seconds=None if step is None else step.silent_seconds,
+            together_pair_seconds=self._together_s(),
             matmul_tflops=after_tflops,
             peak_gib=slowest(peak_gib(self._device), self._device),
             kept_modulations=len(self._clip.modulations) / len(self._dit.blocks),
@@ -162,6 +163,16 @@ class CaseBench:
             return None
         self._step()  # to warm up: it takes more memory than the forward
         return self._median_times(self._step)
+
+    def _together_s(self) -> float | None:
+        """A step whose prompts go through each block side by side; None if they do anyway."""
+        if self._in_halves or not (self._settings.pair and self._dit.prompts_take_turns):
+            return None
+        self._dit.prompts_take_turns = False
+        self._step()
+        seconds = [self._slowest_s(self._step) for _ in range(self._settings.repeats)]
+        self._dit.prompts_take_turns = True
+        return statistics.median(seconds)
 
     def _kernel_shares(self) -> Mapping[str, float]:
         return kernel_shares(self._run, self._device) if self._settings.profile else {}

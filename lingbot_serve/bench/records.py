@@ -72,6 +72,7 @@ class DitRow(Origin):
         pair_seconds: One pass for two prompts, as the denoiser makes it: a whole solver step.
         silent_seconds: One forward with the collectives replaced by nothing.
         silent_pair_seconds: One pass for two prompts without the collectives.
+        together_pair_seconds: One pass for two prompts that do not take turns, where they can.
         gather_s: Fetching the expert's weights, once per phase of a clip.
         compile_cold_s: First forward with an empty compile cache, less a later one.
     """
@@ -102,6 +103,7 @@ class DitRow(Origin):
     pair_seconds: float | None = None
     silent_seconds: float | None = None
     silent_pair_seconds: float | None = None
+    together_pair_seconds: float | None = None
     gather_s: float | None = None
     compile_cold_s: float | None = None
 

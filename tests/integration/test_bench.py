@@ -53,6 +53,7 @@ def test_figures_of_a_row_belong_together(dit_rows):
 def test_gangs_communicate(dit_rows):
     gang, sharded, *_ = dit_rows
     assert gang.silent_seconds > 0
+    assert gang.together_pair_seconds > 0
     assert gang.kernel_shares["communication"] > 0
     assert (gang.gather_s, sharded.gather_s is None) == (None, False)
 
@@ -60,6 +61,7 @@ def test_gangs_communicate(dit_rows):
 def test_forward_of_two_halves_is_half_a_step(dit_rows):
     for row in dit_rows[2:]:
         assert row.seconds == pytest.approx(row.pair_seconds / 2, abs=1e-4)
+        assert row.together_pair_seconds is None
         assert row.silent_seconds is None  # each half is one rank here, which exchanges nothing
 
 
