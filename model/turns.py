@@ -1,4 +1,4 @@
-"""Several prompts through a DiT's blocks in turns, which hides every exchange between ranks.
+"""Several prompts through a DiT's blocks in turns: exchanges go on behind matrix products.
 
 One prompt is half a block ahead of the next: while the queries, keys and values of one are on
 their way, the other projects what its attention gave. Language models call it two-batch overlap.
