@@ -77,15 +77,15 @@ def _verdict(claim: Claim) -> str:
 def _forwards(rows: Sequence[DitRow]) -> list[str]:
     headings = (
         *("GPU", "GPUs", "size", "frames", "attention", "weights", "experts", "compile"),
-        *("forward s", "step s", "together s", "TFLOP/s", "matmul", "after", "ratio", "GiB"),
-        *("camera kept", "exposed", "exposed alone", "gather s", "compile s"),
+        "forward s",
+        *("step s", "TFLOP/s", "matmul", "after", "ratio", "GiB", "camera kept", "exposed"),
+        *("exposed alone", "gather s", "compile s"),
     )
     cells = [
         (
             *(row.gpu, _gang(row), row.size, str(row.frames), row.attention, row.sharding),
             str(row.experts),
-            *("yes" if row.compile else "no", f"{row.seconds:.3f}"),
-            *(number(row.pair_seconds, 3), number(row.together_pair_seconds, 3)),
+            *("yes" if row.compile else "no", f"{row.seconds:.3f}", number(row.pair_seconds, 3)),
             *(f"{row.tflops:.0f}", f"{row.matmul_tflops:.0f}", f"{row.matmul_after_tflops:.0f}"),
             f"{row.ratio:.3f}",
             *(f"{row.peak_gib:.1f}", f"{row.kept_modulations:.0%}"),
@@ -99,8 +99,7 @@ def _forwards(rows: Sequence[DitRow]) -> list[str]:
         "",
         "Compile: what the first forward takes longer with an empty compile cache. Exposed: share",
         "of a guided step (alone: of one forward) that is gone when ranks go on computing and",
-        "nobody sends anything, timed in turn with the real thing. Together: a step whose prompts",
-        "go through each block side by side instead of in turns. A gang in two halves works on",
+        "nobody sends anything, timed in turn with the real thing. A gang in two halves works on",
         "one prompt in each (`cfg_parallel`); its forward is half of a step.",
         "",
         *(markdown(headings, cells) if cells else [f"{NOT_MEASURED.capitalize()} yet."]),

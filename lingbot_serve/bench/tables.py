@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich import box
 from rich.table import Table
 
+from lingbot_serve.bench.markdown import number, percent
 from lingbot_serve.bench.records import DitRow, E2eRow, LoadRow, VaeRow
 
 Cells = Sequence[str]
@@ -13,7 +14,7 @@ Cells = Sequence[str]
 def dit_table(rows: Iterable[DitRow]) -> Table:
     """Forwards of the DiT."""
     headings = ("GPUs", "halves", "size", "frames", "attention", "weights", "compile", "s")
-    more = ("TFLOP/s", "ratio", "peak GiB", "waits", "compile s")
+    more = ("step s", "together s", "TFLOP/s", "ratio", "peak GiB", "waits", "compile s")
     table = _table("bench dit", (*headings, *more))
     for row in rows:
         table.add_row(
@@ -25,11 +26,12 @@ def dit_table(rows: Iterable[DitRow]) -> Table:
             row.sharding,
             "yes" if row.compile else "no",
             f"{row.seconds:.3f}",
+            *(number(row.pair_seconds, 3), number(row.together_pair_seconds, 3)),
             f"{row.tflops:.1f}",
             f"{row.ratio:.3f}",
             f"{row.peak_gib:.1f}",
             percent(row.exposed_communication),
-            number(row.compile_cold_s),
+            number(row.compile_cold_s, 1),
         )
     return table
 
@@ -46,7 +48,7 @@ def vae_table(rows: Iterable[VaeRow]) -> Table:
             row.dtype,
             "yes" if row.compile else "no",
             f"{row.seconds:.3f}",
-            number(row.psnr_db),
+            number(row.psnr_db, 1),
             f"{row.peak_gib:.1f}",
             f"{row.first_s:.1f}",
         )
@@ -98,7 +100,7 @@ def e2e_table(rows: Iterable[E2eRow]) -> Table:
             f"{row.decode_s:.3f}",
             f"{row.ratio:.4f}",
             f"{row.ready_s:.1f}",
-            number(row.second_ready_s),
+            number(row.second_ready_s, 1),
         )
     return table
 
@@ -108,13 +110,3 @@ def _table(title: str, headings: Cells) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def percent(share: float | None) -> str:
-    """A share, where it is known."""
-    return "" if share is None else f"{share:.1%}"
-
-
-def number(value: float | None) -> str:
-    """A figure, where it is known."""
-    return "" if value is None else f"{value:.1f}"

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch._dynamo.testing import CompileCounter
 
 from model.attention import AttentionBackend, sdpa
@@ -23,6 +22,7 @@ from model.parallel.sequence import (
 from model.parallel.sharding import Sharding
 from model.types import VideoShape
 from model.warm_up import empty_clip, warm_up
+from tests.support.one_rank import one_rank
 
 CPU = torch.device("cpu")
 CONFIG = DiTConfig(dim=48, ffn_dim=96, num_heads=4, num_layers=2, text_dim=32)
@@ -34,9 +34,8 @@ def sequence(request):
     if request.param == "alone":
         yield NoSequenceParallel()
         return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield UlyssesSequenceParallel(1, 0, dist.group.WORLD)
-    dist.destroy_process_group()
+    with one_rank() as group:
+        yield UlyssesSequenceParallel(1, 0, group)
 
 
 def denoiser(sequence: SequenceParallel, stages: BlockStages) -> Denoiser:

@@ -1,49 +1,20 @@
 """The denoiser on a gang, against what the published code computed."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import numpy as np
 import ray
-from safetensors.numpy import load_file
 
 from cluster.config import GangConfig
 from cluster.denoise_program import DenoiserFactory
 from cluster.gang import Gang
-from model.geometry import resolve_shape
 from model.types import (
-    CameraPath,
-    DenoiseRequest,
-    FirstFrame,
     Latents,
-    SamplerSettings,
     Step,
-    TextEmbeds,
 )
+from tests.support.golden import golden_request, golden_results
 from tests.support.owners import GangOwner
-
-
-def golden_request(golden: Path) -> DenoiseRequest:
-    case = json.loads((golden / "case/case.json").read_text())
-    expected = load_file(golden / "case/expected.safetensors")
-    camera = CameraPath(np.load(golden / "case/poses.npy"), np.load(golden / "case/intrinsics.npy"))
-    return DenoiseRequest(
-        prompt=TextEmbeds(expected["context"]),
-        negative_prompt=TextEmbeds(expected["context_null"]),
-        first_frame=FirstFrame(expected["y"][4:]),
-        image=None,
-        camera=camera,
-        shape=resolve_shape(
-            area=case["max_area"],
-            image_height=480,
-            image_width=832,
-            num_frames=case["frames"],
-            num_poses=len(camera.poses),
-        ),
-        sampler=SamplerSettings(num_inference_steps=case["sampling_steps"]),
-        seed=case["seed"],
-    )
 
 
 def test_a_gang_denoises_the_golden_case(ray_cluster: None, golden: Path) -> None:
@@ -60,7 +31,7 @@ def test_a_gang_denoises_the_golden_case(ray_cluster: None, golden: Path) -> Non
     *steps, latents = asyncio.run(scenario())
     assert steps == [Step(index, len(steps)) for index in range(1, len(steps) + 1)]
     assert isinstance(latents, Latents)
-    expected = load_file(golden / "case/expected.safetensors")["latent_steps"][-1]
+    expected = golden_results(golden)["latent_steps"][-1].numpy()
     error = np.linalg.norm(latents.values - expected) / np.linalg.norm(expected)
     # That of the denoiser in one process (tests/unit/test_denoiser.py).
     assert error <= 1e-3

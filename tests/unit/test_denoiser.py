@@ -6,19 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from model.camera import camera_condition
 from model.checkpoint.layout import locate_checkpoint
 from model.denoiser import Denoiser, first_frame_condition, initial_noise
 from model.errors import ConfigurationError
-from model.geometry import resolve_shape
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from model.scheduler import FlowSolver
 from model.types import (
-    CameraPath,
-    DenoiseRequest,
     FirstFrame,
     ImageEmbeds,
     Latents,
@@ -26,8 +22,8 @@ from model.types import (
     SamplerState,
     Solver,
     Step,
-    TextEmbeds,
 )
+from tests.support.golden import golden_request, golden_results
 
 CPU = torch.device("cpu")
 
@@ -43,29 +39,12 @@ def case(golden):
 
 @pytest.fixture(scope="module")
 def expected(golden):
-    return load_file(golden / "case/expected.safetensors")
+    return golden_results(golden)
 
 
 @pytest.fixture(scope="module")
-def request_(golden, case, expected):
-    camera = CameraPath(np.load(golden / "case/poses.npy"), np.load(golden / "case/intrinsics.npy"))
-    shape = resolve_shape(
-        area=case["max_area"],
-        image_height=480,
-        image_width=832,
-        num_frames=case["frames"],
-        num_poses=len(camera.poses),
-    )
-    return DenoiseRequest(
-        prompt=TextEmbeds(expected["context"].numpy()),
-        negative_prompt=TextEmbeds(expected["context_null"].numpy()),
-        first_frame=FirstFrame(expected["y"][4:].numpy()),
-        image=None,
-        camera=camera,
-        shape=shape,
-        sampler=SamplerSettings(num_inference_steps=case["sampling_steps"]),
-        seed=case["seed"],
-    )
+def request_(golden):
+    return golden_request(golden)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from model.text_encoder import TextEncoder
 from model.types import CameraPath, DenoiseRequest, FirstFrame, SamplerSettings, VideoShape
 from model.vae_decoder import VAEDecoder
 from model.verify import verify_weights
+from tests.support.golden import golden_results
 
 CPU = torch.device("cpu")
 DIT_STEM = "diffusion_pytorch_model.safetensors"
@@ -112,7 +113,7 @@ def test_sizes_and_keys_are_found(checkpoint: CheckpointPaths, golden: Path) -> 
 
 
 def test_a_clip_is_the_published_one(checkpoint: CheckpointPaths, golden: Path) -> None:
-    expected = load_file(golden / "case/expected.safetensors")
+    expected = golden_results(golden)
     case = json.loads((golden / "case/case.json").read_text())
     text_encoder = TextEncoder.load(checkpoint, device=CPU, dtype=torch.float32)
     request = DenoiseRequest(

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from model.attention import sdpa
@@ -14,6 +13,7 @@ from model.dit import DiT
 from model.parallel.parallelize import release_weights, shard_dit
 from model.parallel.sequence import Exchange, NoSequenceParallel
 from model.parallel.sharding import Sharding
+from tests.support.one_rank import one_rank
 
 CONFIG = DiTConfig(dim=64, ffn_dim=96, num_heads=4, num_layers=3, text_dim=32, text_len=8)
 GRID = (2, 4, 4)
@@ -105,7 +105,7 @@ def test_no_attention_runs_beside_an_exchange(size):
 
 
 def test_matrix_products_of_one_prompt_run_beside_every_exchange_of_the_other():
-    """But in the first block, where no prompt has had any influence yet, and at the end."""
+    """But of the first block, where no prompt has had any influence yet, and of the last."""
     run = Pass(size=2).condition()
     run.flows()
     assert run.seen["before"] == [0, 0, 1, 1, 1]
@@ -121,9 +121,8 @@ def test_prompts_in_turns_compute_what_they_do_block_by_block():
 
 @pytest.fixture
 def mesh():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    dist.destroy_process_group()
+    with one_rank():
+        yield init_device_mesh("cpu", (1,))
 
 
 @pytest.mark.parametrize("sharding", [Sharding.PER_EXPERT, Sharding.PER_BLOCK])

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from model.checkpoint.layout import CheckpointPaths, Layout, locate_checkpoint
@@ -13,6 +12,7 @@ from model.errors import CheckpointError
 from model.prompts import DEFAULT_NEGATIVE_PROMPT
 from model.text_encoder import TextEncoder
 from model.tokenizer import MAX_TOKENS, PromptTokenizer, clean_prompt
+from tests.support.golden import golden_results
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def encoder(synthetic_checkpoint: CheckpointPaths) -> TextEncoder:
 
 
 def test_features_agree_with_the_published_code(golden: Path) -> None:
-    expected = load_file(golden / "case/expected.safetensors")
+    expected = golden_results(golden)
     case = json.loads((golden / "case/case.json").read_text())
     encoder = _load(locate_checkpoint(golden / "checkpoint"))
     prompts = {

@@ -12,7 +12,6 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,6 +24,7 @@ from model.vae_decoder import VAEDecoder, to_bytes
 from model.vae_encoder import VAEEncoder
 from model.vae_layers import convolve_as_images
 from model.vae_network import EncoderHalf
+from tests.support.golden import golden_results
 
 CPU = torch.device("cpu")
 FLOAT32: dict[str, Any] = {"device": CPU, "dtype": torch.float32}
@@ -113,7 +113,7 @@ def _relative(ours: Tensor, expected: Tensor) -> float:
 
 
 def test_first_frame_agrees_with_the_published_code(golden: Path) -> None:
-    expected = load_file(golden / "case/expected.safetensors")["y"][4:]
+    expected = golden_results(golden)["y"][4:]
     image = np.asarray(Image.open(golden / "case/image.png").convert("RGB"))
     encoder = VAEEncoder.load(locate_checkpoint(golden / "checkpoint"), **FLOAT32)
     latent = encoder.encode(image, VideoShape(17, 80, 160)).latent
@@ -122,7 +122,7 @@ def test_first_frame_agrees_with_the_published_code(golden: Path) -> None:
 
 
 def test_video_agrees_with_the_published_code(golden: Path) -> None:
-    expected = load_file(golden / "case/expected.safetensors")
+    expected = golden_results(golden)
     latents = Latents(expected["latent_steps"][-1].numpy())
     decoder = VAEDecoder.load(locate_checkpoint(golden / "checkpoint"), **FLOAT32)
     video = torch.cat(list(decoder.decode_float(latents)), dim=1)
